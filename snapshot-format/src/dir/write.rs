@@ -1,0 +1,234 @@
+//! Writing an image: everything into a directory beside the target, which then gets its name in one step.
+//!
+//! The steps of a commit, each of which must be on disk before the next:
+//! - files before the directory that names them, because a name without its bytes would be a half image;
+//! - the directory before the rename, because the rename makes it visible;
+//! - the parent last, because only then does the name survive a power failure.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, File};
+use std::hash::{BuildHasher, Hasher};
+use std::io::{self, Write};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags, RenameFlags};
+use rustix::fs::{flock, mkdirat, openat, renameat, renameat_with, statat};
+use rustix::io::Errno;
+
+use super::{Error, MEMORY, STATE};
+
+/// An image that is being written. Dropped without [`commit`](Self::commit), it leaves nothing behind.
+#[derive(Debug)]
+pub struct ImageWriter {
+    target: PathBuf,
+    parent: PathBuf,
+    /// `parent`, open: it stays the same directory if somebody renames it meanwhile.
+    parent_dir: File,
+    /// The last component of `target`.
+    name: OsString,
+    /// Name of the temporary directory in `parent`.
+    temporary: OsString,
+    /// The temporary directory, open and locked: the lock tells [`sweep_stale`] that its owner lives.
+    dir: File,
+    /// The parts that were handed out, to be flushed at the commit.
+    parts: Vec<(String, File)>,
+    committed: bool,
+}
+
+impl ImageWriter {
+    /// Makes the temporary directory `.NAME.tmp-PID-RANDOM` with mode 0700 beside `out`, and removes what a killed
+    /// writer of the same name has left there.
+    ///
+    /// # Errors
+    /// `out` exists, be it a dangling link, or its parent cannot be written to.
+    pub fn create(out: &Path) -> Result<Self, Error> {
+        let target = out.to_owned();
+        let (parent, name) = split(out)?;
+        let failed = |errno: Errno| Error::Create { path: target.clone(), source: errno.into() };
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let parent_dir = File::from(openat(CWD, &parent, flags, Mode::empty()).map_err(failed)?);
+        if exists(&parent_dir, &name).map_err(failed)? {
+            return Err(Error::Exists { path: target });
+        }
+        // What cannot be swept is in nobody's way: its name is another one.
+        let _ = sweep_stale(&parent, &name);
+        let (temporary, dir) = make_temporary(&parent_dir, &name).map_err(failed)?;
+        Ok(Self { target, parent, parent_dir, name, temporary, dir, parts: Vec::new(), committed: false })
+    }
+
+    /// Creates `memory`, open for reading and writing.
+    pub fn memory(&mut self) -> Result<File, Error> {
+        self.part(MEMORY)
+    }
+
+    /// Creates another part, open for reading and writing.
+    ///
+    /// # Errors
+    /// The name is `state`, is not plain, or was created before.
+    pub fn part(&mut self, name: &str) -> Result<File, Error> {
+        let taken = name == STATE || self.parts.iter().any(|(part, _)| part == name);
+        if taken || !is_part_name(name) {
+            return Err(Error::BadPart { name: name.to_owned() });
+        }
+        let file = self.create_part(name)?;
+        let kept = file.try_clone().map_err(|source| self.write_error(name, source))?;
+        self.parts.push((name.to_owned(), kept));
+        Ok(file)
+    }
+
+    /// Writes `state`, flushes everything to disk and gives the image its name, unless something has it by now.
+    ///
+    /// # Errors
+    /// Except for [`Error::SyncParent`] an error means that there is no image and the temporary directory is gone.
+    pub fn commit(mut self, state: &[u8]) -> Result<(), Error> {
+        let mut file = self.create_part(STATE)?;
+        file.write_all(state).map_err(|source| self.write_error(STATE, source))?;
+        file.sync_all().map_err(|source| self.write_error(STATE, source))?;
+        for (name, part) in &self.parts {
+            part.sync_all().map_err(|source| self.write_error(name, source))?;
+        }
+        self.dir.sync_all().map_err(|source| self.write_error(".", source))?;
+        self.rename()?;
+        self.committed = true;
+        self.parent_dir.sync_all().map_err(|source| Error::SyncParent { path: self.target.clone(), source })
+    }
+
+    fn create_part(&self, name: &str) -> Result<File, Error> {
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = openat(&self.dir, name, flags, Mode::RUSR | Mode::WUSR);
+        file.map(File::from).map_err(|errno| self.write_error(name, errno.into()))
+    }
+
+    /// Renames the temporary directory without replacing anything.
+    fn rename(&self) -> Result<(), Error> {
+        let (from, to) = (&self.temporary, &self.name);
+        let renamed = renameat_with(&self.parent_dir, from, &self.parent_dir, to, RenameFlags::NOREPLACE);
+        let renamed = match renamed {
+            // The file system has no such flag (9p and NFS have not).
+            Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => self.rename_checked(),
+            renamed => renamed,
+        };
+        renamed.map_err(|errno| match errno {
+            Errno::EXIST | Errno::NOTEMPTY | Errno::NOTDIR => Error::Exists { path: self.target.clone() },
+            errno => Error::Rename { path: self.target.clone(), source: errno.into() },
+        })
+    }
+
+    /// What appears between the check and the rename can be replaced only if it is an empty directory: rename(2)
+    /// refuses everything else.
+    pub(super) fn rename_checked(&self) -> Result<(), Errno> {
+        if exists(&self.parent_dir, &self.name)? {
+            return Err(Errno::EXIST);
+        }
+        renameat(&self.parent_dir, &self.temporary, &self.parent_dir, &self.name)
+    }
+
+    fn write_error(&self, part: &str, source: io::Error) -> Error {
+        Error::Write { path: self.target.clone(), part: part.to_owned(), source }
+    }
+}
+
+impl Drop for ImageWriter {
+    fn drop(&mut self) {
+        if !self.committed {
+            // Nothing can be done about a failure here; the next writer of this name sweeps.
+            let _ = fs::remove_dir_all(self.parent.join(&self.temporary));
+        }
+    }
+}
+
+/// Removes the temporary directories that killed writers of an image `name` have left in `parent`; says how many.
+///
+/// A directory is stale if its lock can be had, for the kernel drops a lock when its owner dies. The process id in the
+/// name is for people: the id may have been given to another process since, or belong to another container.
+pub fn sweep_stale(parent: &Path, name: &OsStr) -> Result<usize, Error> {
+    let failed = |source| Error::Sweep { path: parent.to_owned(), source };
+    let prefix = temporary_prefix(name);
+    let mut swept = 0;
+    for entry in fs::read_dir(parent).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        if is_temporary(&entry.file_name(), &prefix) && remove_if_stale(&entry.path()) {
+            swept += 1;
+        }
+    }
+    Ok(swept)
+}
+
+/// Removes the directory unless its owner lives or it cannot be told.
+fn remove_if_stale(path: &Path) -> bool {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let Ok(dir) = openat(CWD, path, flags, Mode::empty()) else { return false };
+    flock(&dir, FlockOperation::NonBlockingLockExclusive).is_ok() && fs::remove_dir_all(path).is_ok()
+}
+
+/// Makes a directory of a new name and locks it.
+fn make_temporary(parent: &File, name: &OsStr) -> Result<(OsString, File), Errno> {
+    const ATTEMPTS: usize = 16;
+    for _ in 0..ATTEMPTS {
+        // The standard library seeds this hasher from the system's random numbers.
+        let random = std::hash::RandomState::new().build_hasher().finish();
+        let mut temporary = temporary_prefix(name);
+        temporary.push(format!("{}-{random:016x}", std::process::id()));
+        match mkdirat(parent, &temporary, Mode::RWXU) {
+            Err(Errno::EXIST) => continue,
+            made => made?,
+        }
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let dir = match openat(parent, &temporary, flags, Mode::empty()) {
+            // Somebody swept it before it was locked.
+            Err(Errno::NOENT) => continue,
+            dir => File::from(dir?),
+        };
+        match flock(&dir, FlockOperation::NonBlockingLockExclusive) {
+            // Somebody is sweeping it right now.
+            Err(Errno::WOULDBLOCK) => continue,
+            // Without locks nobody can sweep either.
+            Err(Errno::NOLCK | Errno::OPNOTSUPP | Errno::NOSYS) => return Ok((temporary, dir)),
+            locked => locked?,
+        }
+        // Somebody may have swept it between the two calls; now that it is locked, nobody can.
+        if dir.metadata().is_ok_and(|metadata| metadata.nlink() > 0) && exists(parent, &temporary)? {
+            return Ok((temporary, dir));
+        }
+    }
+    Err(Errno::EXIST)
+}
+
+fn temporary_prefix(name: &OsStr) -> OsString {
+    OsString::from_vec([b".", name.as_bytes(), b".tmp-"].concat())
+}
+
+/// Whether a file name is `prefix`, a process id, a dash and 16 hexadecimal digits.
+fn is_temporary(file_name: &OsStr, prefix: &OsStr) -> bool {
+    let rest = file_name.as_bytes().strip_prefix(prefix.as_bytes());
+    let Some((pid, random)) = rest.and_then(|rest| std::str::from_utf8(rest).ok()?.split_once('-')) else {
+        return false;
+    };
+    let hex = |c: char| c.is_ascii_digit() || ('a'..='f').contains(&c);
+    pid.parse::<u32>().is_ok() && random.len() == 16 && random.chars().all(hex)
+}
+
+/// Whether `name` can be a part of an image: plain, and no path.
+pub(super) fn is_part_name(name: &str) -> bool {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    !name.is_empty() && name.len() <= 255 && !name.starts_with('.') && name.chars().all(allowed)
+}
+
+/// The directory that `out` lies in, and its name there.
+fn split(out: &Path) -> Result<(PathBuf, OsString), Error> {
+    let (Some(parent), Some(name)) = (out.parent(), out.file_name()) else {
+        return Err(Error::BadTarget { path: out.to_owned() });
+    };
+    let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+    Ok((parent.to_owned(), name.to_owned()))
+}
+
+fn exists(parent: &File, name: &OsStr) -> Result<bool, Errno> {
+    match statat(parent, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(_) => Ok(true),
+        Err(Errno::NOENT) => Ok(false),
+        Err(errno) => Err(errno),
+    }
+}

@@ -1,0 +1,21 @@
+#![doc = include_str!("../FORMAT.md")]
+#![forbid(unsafe_code)]
+
+pub mod codec;
+pub mod dir;
+mod error;
+pub mod header;
+pub mod pages;
+pub mod section;
+pub mod state;
+mod state_file;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
+mod tripwire;
+
+pub use dir::{ImageDir, ImageWriter};
+pub use error::{Error, ErrorKind};
+pub use header::{Architecture, Header};
+pub use pages::MemoryIndex;
+pub use section::Saved;
+pub use state_file::{StateReader, StateWriter};

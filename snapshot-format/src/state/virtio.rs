@@ -1,0 +1,74 @@
+//! The virtio devices: what their common transport holds, and what each type adds. One section per device.
+
+use crate::codec::prelude::*;
+
+/// One virtqueue: how the driver has set it up, and how far the device has come in it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Versionize)]
+pub struct VirtqueueState {
+    /// The size that the device offers, in descriptors: a power of two.
+    pub max_size: u16,
+    /// The size that the driver has chosen (`QueueNum`). Means something once `ready` is set.
+    pub size: u16,
+    /// `QueueReady`.
+    pub ready: bool,
+    /// Guest-physical address of the descriptor table (`QueueDesc`).
+    pub desc_table: u64,
+    /// Guest-physical address of the available ring (`QueueDriver`).
+    pub avail_ring: u64,
+    /// Guest-physical address of the used ring (`QueueDevice`).
+    pub used_ring: u64,
+    /// The index in the available ring that the device takes next. Requests from here on were not begun.
+    pub next_avail: u16,
+    /// The index in the used ring that the device fills next. The driver was told of everything before it, as far as
+    /// it wants to be told.
+    pub next_used: u16,
+}
+
+/// The registers of a virtio-mmio device, version 2 (virtio 1.2, 4.2.2). Part of every virtio section.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Versionize)]
+pub struct VirtioMmioState {
+    /// Which place and which interrupt the device has: 0 for the first of each.
+    pub slot: u8,
+    /// The features that were offered to this driver (`DeviceFeatures`).
+    pub device_features: u64,
+    /// The features that the driver has accepted (`DriverFeatures`).
+    pub driver_features: u64,
+    /// `DeviceFeaturesSel`.
+    pub device_features_sel: u32,
+    /// `DriverFeaturesSel`.
+    pub driver_features_sel: u32,
+    /// `QueueSel`.
+    pub queue_sel: u32,
+    /// `Status`, with DEVICE_NEEDS_RESET.
+    pub status: u32,
+    /// `InterruptStatus`: what the driver has not acknowledged.
+    pub interrupt_status: u32,
+    /// `ConfigGeneration`.
+    pub config_generation: u32,
+    /// The device-specific configuration space as the driver sees it.
+    pub config: Vec<u8>,
+    /// The queues, by number.
+    pub queues: Vec<VirtqueueState>,
+}
+
+/// The entropy device. Section `virtio-rng`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Versionize)]
+pub struct VirtioRngState {
+    /// Its registers and its queue.
+    pub transport: VirtioMmioState,
+}
+
+/// A disk. Section `virtio-blk:ID`, with the name that the user gave it, which is its serial number as well.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Versionize)]
+pub struct VirtioBlkState {
+    /// Its registers and its queue.
+    pub transport: VirtioMmioState,
+    /// The absolute path of the file or block device behind it, as the system's bytes.
+    pub path: Blob,
+    /// Whether the guest may write to it.
+    pub read_only: bool,
+    /// Its length in bytes: a multiple of 512.
+    pub len: u64,
+    /// When the file was last modified, in nanoseconds since 1970, as the file system says. 0 for a block device.
+    pub modified_ns: i64,
+}

@@ -1,0 +1,66 @@
+//! What must hold of any bytes at all.
+
+use crate::error::Error;
+use crate::pages::{self, MemoryIndex};
+use crate::section::Kind;
+use crate::state::{
+    AcpiPmState, ChipsetState, ClockState, I8042State, ManifestState, MemoryState, PvpanicState,
+    ReadyPortState, RtcState, SerialState, VcpuState, VirtioBlkState, VirtioRngState,
+};
+use crate::state_file::{StateReader, StateWriter};
+use crate::{Saved, codec};
+
+/// Takes every section of `file` and writes them all to a new file.
+///
+/// While every kind has one version the encoding has no freedom: what is accepted must be written back bit for bit.
+pub fn rewrite(file: &[u8]) -> Result<Vec<u8>, Error> {
+    let mut reader = StateReader::parse(file)?;
+    let mut writer = StateWriter::new(reader.header().architecture);
+    let names: Vec<String> = reader.sections().iter().map(|entry| entry.name.clone()).collect();
+    for name in &names {
+        // A section of an unknown kind stays, and `finish` reports it.
+        match Kind::of(name).map(|kind| kind.name) {
+            Some("manifest") => copy::<ManifestState>(name, &mut reader, &mut writer)?,
+            Some("memory") => copy::<MemoryState>(name, &mut reader, &mut writer)?,
+            Some("clock") => copy::<ClockState>(name, &mut reader, &mut writer)?,
+            Some("chipset") => copy::<ChipsetState>(name, &mut reader, &mut writer)?,
+            Some("vcpu") => copy::<VcpuState>(name, &mut reader, &mut writer)?,
+            Some("serial") => copy::<SerialState>(name, &mut reader, &mut writer)?,
+            Some("i8042") => copy::<I8042State>(name, &mut reader, &mut writer)?,
+            Some("rtc") => copy::<RtcState>(name, &mut reader, &mut writer)?,
+            Some("acpi-pm") => copy::<AcpiPmState>(name, &mut reader, &mut writer)?,
+            Some("ready-port") => copy::<ReadyPortState>(name, &mut reader, &mut writer)?,
+            Some("pvpanic") => copy::<PvpanicState>(name, &mut reader, &mut writer)?,
+            Some("virtio-rng") => copy::<VirtioRngState>(name, &mut reader, &mut writer)?,
+            Some("virtio-blk") => copy::<VirtioBlkState>(name, &mut reader, &mut writer)?,
+            Some(kind) => panic!("kind `{kind}` is in KINDS and not here"),
+            None => {}
+        }
+    }
+    reader.finish()?;
+    writer.finish()
+}
+
+fn copy<T: Saved>(name: &str, reader: &mut StateReader<'_>, writer: &mut StateWriter) -> Result<(), Error> {
+    writer.add(name, &reader.take::<T>(name)?)
+}
+
+/// Decodes `bytes` as section `memory` and checks the index, if they are one.
+///
+/// # Panics
+/// An index was accepted that does not say what the bytes say, or whose numbers do not make sense.
+pub fn check_index(bytes: &[u8]) -> Option<MemoryIndex> {
+    let state: MemoryState =
+        codec::decode(bytes, MemoryState::KIND.current, <MemoryState as Saved>::PARTS).ok()?;
+    let index = MemoryIndex::try_from(state.clone()).ok()?;
+    assert_eq!(index.to_state(), state);
+    let mut guest_end = 0;
+    let mut file_end = 0;
+    for region in index.regions() {
+        assert!(region.guest().get() >= guest_end && region.offset().get() >= file_end);
+        (guest_end, file_end) = (region.guest_end(), region.file_end());
+    }
+    assert!(guest_end <= pages::MAX_GUEST_ADDRESS && file_end <= index.file_pages().bytes());
+    assert!(index.guest_bytes() <= index.file_pages().bytes());
+    Some(index)
+}

@@ -1,0 +1,40 @@
+//! Every number that is on disks somewhere, held fast.
+//!
+//! A number here changes together with FORMAT.md and the goldens, or not at all.
+
+use crate::codec::{Blob, Words};
+use crate::pages;
+use crate::{dir, header, section};
+
+/// `hold!(what == number, "what it is")`
+macro_rules! hold {
+    ($found:expr => $number:expr, $what:literal) => {
+        const _: () = assert!(
+            $found == $number,
+            concat!($what, " is on disks already: read \"Evolution\" in FORMAT.md before you change it")
+        );
+    };
+}
+
+hold!(u64::from_le_bytes(header::MAGIC) => 0x454c_444e_494b_4552, "the magic, REKINDLE");
+hold!(header::FORMAT_VERSION => 1, "the format version");
+hold!(header::HEADER_BYTES => 32, "the header's length");
+hold!(header::CHECKSUM_BYTES => 8, "the checksum's length");
+hold!(header::MAX_STATE_BYTES => 67_108_864, "the bound of a state file");
+hold!(header::Architecture::X86_64 as u16 => 1, "the number of x86_64");
+hold!(section::NAME_BYTES => 32, "the length of a section's name");
+hold!(section::ENTRY_BYTES => 56, "the length of a table entry");
+hold!(section::MAX_SECTIONS => 512, "the bound of the section count");
+hold!(Blob::MAX => 1_048_576, "the bound of a blob");
+hold!(Words::MAX => 524_288, "the bound of a word list");
+hold!(pages::PAGE_BYTES => 4096, "the page size");
+hold!(pages::CHUNK_BYTES => 2_097_152, "the chunk size");
+hold!(pages::MAX_REGIONS => 8, "the bound of the region count");
+hold!(pages::MAX_MEMORY_BYTES => 1_099_511_627_776, "the bound of a memory file");
+hold!(pages::MAX_GUEST_ADDRESS => 4_503_599_627_370_496, "the bound of guest addresses");
+hold!(dir::STATE.len() => 5, "the name of the state file");
+hold!(dir::MEMORY.len() => 6, "the name of the memory file");
+
+// Numbers that must fit together.
+hold!(pages::MAX_MEMORY_BYTES / pages::CHUNK_BYTES => Words::MAX as u64, "the largest file's number of chunks");
+hold!(pages::CHUNK_BYTES % pages::PAGE_BYTES => 0, "a chunk of whole pages");
