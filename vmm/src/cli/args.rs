@@ -1,0 +1,263 @@
+//! What can be typed, and how it becomes config.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use vmm::config::{
+    BakeConfig, BootConfig, CpuCount, Error, KernelConfig, MemoryMode, MemorySize, ReadyConfig, ReportTarget,
+    RestoreConfig, SerialConfig, Timeout, VmConfig,
+};
+
+use super::exit::EXIT_CODES;
+use super::later::LaterArgs;
+use super::value;
+
+/// Boot a guest once, snapshot it, and bring it back in milliseconds, as often as you like.
+#[derive(Debug, Parser)]
+#[command(name = "rekindle", version, after_help = EXIT_CODES, max_term_width = 100)]
+pub(crate) struct Cli {
+    /// What to tell on stderr: off, error, warn, info, debug, trace, or filter directives such as
+    /// `vmm::restore=debug` [default: the environment variable REKINDLE_LOG, else warn]
+    #[arg(long, global = true, value_name = "LEVEL", display_order = 1000)]
+    pub(super) log_level: Option<String>,
+
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+/// `rekindle restore` and nothing else. Help is an error here, so that it comes from the whole definition.
+#[derive(Debug, Parser)]
+#[command(disable_help_flag = true)]
+struct RestoreAlone {
+    #[arg(long)]
+    log_level: Option<String>,
+    #[command(flatten)]
+    args: RestoreArgs,
+}
+
+impl Cli {
+    /// Parses a command line, the program's name first.
+    ///
+    /// A restore is measured from `exec`, and to define the arguments of all verbs takes a tenth of a millisecond. So
+    /// a restore is tried alone; whatever is wrong or unusual with it goes the whole way, which says so.
+    pub(crate) fn parse_line(line: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
+        let line: Vec<OsString> = line.into_iter().collect();
+        if line.get(1).is_some_and(|verb| verb == "restore")
+            && let Ok(RestoreAlone { log_level, args }) = RestoreAlone::try_parse_from(&line[1..])
+        {
+            return Ok(Self { log_level, command: Command::Restore(args) });
+        }
+        Self::try_parse_from(line)
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Boot a guest and run it until it ends
+    Boot(BootArgs),
+    /// Boot a guest, wait until it is ready, write it to an image, and end it
+    Bake(BakeArgs),
+    /// Write a running VM to an image
+    Snapshot(SnapshotArgs),
+    /// Bring a guest back from an image and run it until it ends
+    Restore(RestoreArgs),
+    /// Let the guest of a VM stand still
+    Pause(SocketArgs),
+    /// Let the guest of a paused VM run
+    Resume(SocketArgs),
+    /// End a VM without asking its guest
+    Stop(SocketArgs),
+    /// Show what an image is and what it needs
+    Inspect(InspectArgs),
+    /// Check every byte of an image against its checksums
+    Verify(VerifyArgs),
+    /// Show what this host can do, and what to change where it cannot
+    Doctor(DoctorArgs),
+    /// Boot the built-in guest, snapshot it, restore it, and show the times
+    Demo(DemoArgs),
+}
+
+/// The machine and its guest, for `boot` and `bake`.
+#[derive(Debug, Args)]
+pub(super) struct VmArgs {
+    /// Kernel to boot: an ELF kernel or a bzImage [default: the built-in guest]
+    #[arg(long, value_name = "PATH")]
+    kernel: Option<PathBuf>,
+    /// Initial RAM disk for the kernel [default: none]
+    #[arg(long, value_name = "PATH", requires = "kernel")]
+    initrd: Option<PathBuf>,
+    /// Kernel command line [default: one that puts the console on the serial port]
+    #[arg(long, value_name = "STR", allow_hyphen_values = true)]
+    cmdline: Option<String>,
+    /// Guest memory: a whole number with K, M or G (powers of 1024), 16M to 1023G, a multiple of 4K
+    #[arg(long, value_name = "SIZE", default_value_t, value_parser = value::text::<MemorySize>)]
+    memory: MemorySize,
+    /// Number of virtual CPUs, 1 to 32
+    #[arg(long, value_name = "N", default_value_t, value_parser = value::text::<CpuCount>)]
+    cpus: CpuCount,
+    #[command(flatten)]
+    later: LaterArgs,
+}
+
+impl VmArgs {
+    fn into_config(self, serial: SerialConfig) -> Result<VmConfig, Error> {
+        let Self { kernel, initrd, cmdline, memory, cpus, later } = self;
+        later.refuse()?;
+        Ok(VmConfig { kernel: KernelConfig::from_paths(kernel, initrd)?, cmdline, memory, cpus, serial })
+    }
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = EXIT_CODES)]
+pub(super) struct BootArgs {
+    #[command(flatten)]
+    vm: VmArgs,
+    /// The guest's console: stdio, null or file:PATH (created or emptied). On a terminal, Ctrl-A x ends the VM
+    /// [default: stdio]
+    #[arg(long, value_name = "WHERE", value_parser = value::serial())]
+    serial: Option<SerialConfig>,
+    /// Unix socket to serve the control API on, removed at the end [default: no API]
+    #[arg(long, value_name = "PATH")]
+    api_socket: Option<PathBuf>,
+}
+
+impl TryFrom<BootArgs> for BootConfig {
+    type Error = Error;
+
+    fn try_from(args: BootArgs) -> Result<Self, Error> {
+        let BootArgs { vm, serial, api_socket } = args;
+        Ok(Self { vm: vm.into_config(serial.unwrap_or_default())?, api_socket })
+    }
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = EXIT_CODES)]
+pub(super) struct BakeArgs {
+    #[command(flatten)]
+    vm: VmArgs,
+    /// When the guest is ready: serial:REGEX once its console matches (^ and $ at line ends), port once it writes a
+    /// byte to the readiness port
+    #[arg(long, value_name = "SIGNAL", value_parser = value::text::<ReadyConfig>)]
+    ready: ReadyConfig,
+    /// Image to write; must not exist
+    #[arg(long, value_name = "IMAGE")]
+    out: PathBuf,
+    /// How long the guest may take to become ready: a whole number with ms, s or m, 1ms to 1440m
+    #[arg(long, value_name = "TIME", default_value_t, value_parser = value::text::<Timeout>)]
+    timeout: Timeout,
+    /// The guest's console: stdio, null or file:PATH (created or emptied) [default: null]
+    #[arg(long, value_name = "WHERE", value_parser = value::serial())]
+    serial: Option<SerialConfig>,
+    /// Unix socket to serve the control API on meanwhile [default: no API]
+    #[arg(long, value_name = "PATH")]
+    api_socket: Option<PathBuf>,
+}
+
+impl TryFrom<BakeArgs> for BakeConfig {
+    type Error = Error;
+
+    /// A bake is part of a build, where nobody types: its console is not taken from the build's stdin unless asked.
+    fn try_from(args: BakeArgs) -> Result<Self, Error> {
+        let BakeArgs { vm, ready, out, timeout, serial, api_socket } = args;
+        let vm = vm.into_config(serial.unwrap_or(SerialConfig::Null))?;
+        Ok(Self { vm, ready, out, timeout, api_socket })
+    }
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = EXIT_CODES)]
+pub(super) struct SnapshotArgs {
+    #[command(flatten)]
+    pub(super) socket: SocketPath,
+    /// Image to write; must not exist
+    #[arg(long, value_name = "IMAGE")]
+    pub(super) out: PathBuf,
+    /// Let the guest run afterwards [default: it stays paused]
+    #[arg(long)]
+    pub(super) resume: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = EXIT_CODES)]
+pub(super) struct RestoreArgs {
+    /// Image to restore
+    #[arg(value_name = "IMAGE")]
+    image: PathBuf,
+    /// How memory comes back: mmap reads pages from the image as the guest touches them, and never writes the image
+    #[arg(long, value_name = "MODE", default_value = "mmap", value_parser = value::text::<MemoryMode>)]
+    memory_mode: MemoryMode,
+    /// The guest's console: stdio, null or file:PATH (created or emptied). On a terminal, Ctrl-A x ends the VM
+    /// [default: stdio]
+    #[arg(long, value_name = "WHERE", value_parser = value::serial())]
+    serial: Option<SerialConfig>,
+    /// Unix socket to serve the control API on, removed at the end [default: no API]
+    #[arg(long, value_name = "PATH")]
+    api_socket: Option<PathBuf>,
+    /// Write the time that each phase took, in microseconds, as JSON to a file, or to stdout with `-`, where the
+    /// console of --serial stdio goes as well [default: no report]
+    #[arg(long, value_name = "PATH|-", allow_hyphen_values = true, value_parser = value::report())]
+    report: Option<ReportTarget>,
+    #[command(flatten)]
+    later: LaterArgs,
+}
+
+impl TryFrom<RestoreArgs> for RestoreConfig {
+    type Error = Error;
+
+    fn try_from(args: RestoreArgs) -> Result<Self, Error> {
+        let RestoreArgs { image, memory_mode, serial, api_socket, report, later } = args;
+        later.refuse()?;
+        Ok(Self { image, memory_mode, serial: serial.unwrap_or_default(), report, api_socket })
+    }
+}
+
+/// Which VM is meant.
+#[derive(Debug, Args)]
+pub(super) struct SocketPath {
+    /// The Unix socket that the VM was started with
+    #[arg(long, value_name = "PATH")]
+    pub(super) api_socket: PathBuf,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = EXIT_CODES)]
+pub(super) struct SocketArgs {
+    #[command(flatten)]
+    pub(super) socket: SocketPath,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = EXIT_CODES)]
+pub(super) struct InspectArgs {
+    /// Image to look at
+    #[arg(value_name = "IMAGE")]
+    pub(super) image: PathBuf,
+    /// Print one JSON document instead of a table
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = EXIT_CODES)]
+pub(super) struct VerifyArgs {
+    /// Image to check
+    #[arg(value_name = "IMAGE")]
+    pub(super) image: PathBuf,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = EXIT_CODES)]
+pub(super) struct DoctorArgs {
+    /// Print one JSON document instead of a list
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = EXIT_CODES)]
+pub(super) struct DemoArgs {
+    /// Print one JSON document instead of a table
+    #[arg(long)]
+    pub(super) json: bool,
+}

@@ -1,0 +1,213 @@
+//! Command lines, good and bad.
+
+use std::path::PathBuf;
+
+use clap::{CommandFactory, Parser};
+use vmm::config::{
+    BakeConfig, BootConfig, KernelConfig, MemoryMode, MemorySize, ReadyConfig, ReportTarget, RestoreConfig,
+    SerialConfig, Timeout, VmConfig,
+};
+
+use super::args::{Cli, Command};
+use super::{Exit, classify, exit};
+
+fn parse(line: &[&str]) -> Result<Command, clap::Error> {
+    Cli::parse_line([&["rekindle"], line].concat().into_iter().map(Into::into)).map(|cli| cli.command)
+}
+
+fn boot(line: &[&str]) -> Result<BootConfig, vmm::config::Error> {
+    match parse(&[&["boot"], line].concat()) {
+        Ok(Command::Boot(args)) => args.try_into(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn the_definition_holds_together() {
+    Cli::command().debug_assert();
+}
+
+#[test]
+fn boot_without_options_runs_the_built_in_guest() {
+    let expected = BootConfig {
+        vm: VmConfig {
+            kernel: KernelConfig::Spark,
+            cmdline: None,
+            memory: MemorySize::DEFAULT,
+            cpus: "1".parse().unwrap(),
+            serial: SerialConfig::Stdio,
+        },
+        api_socket: None,
+    };
+    assert_eq!(boot(&[]).unwrap(), expected);
+}
+
+#[test]
+fn boot_with_every_option() {
+    let line = "--kernel k --initrd i --cmdline -x --memory 1G --cpus 32 --serial file:log --api-socket s";
+    let line: Vec<_> = line.split(' ').collect();
+    let expected = BootConfig {
+        vm: VmConfig {
+            kernel: KernelConfig::File { kernel: "k".into(), initrd: Some("i".into()) },
+            cmdline: Some("-x".into()),
+            memory: "1G".parse().unwrap(),
+            cpus: "32".parse().unwrap(),
+            serial: SerialConfig::File("log".into()),
+        },
+        api_socket: Some("s".into()),
+    };
+    assert_eq!(boot(&line).unwrap(), expected);
+}
+
+#[test]
+fn bake_and_restore() {
+    let Ok(Command::Bake(args)) = parse(&["bake", "--ready", "serial:login:", "--out", "o"]) else {
+        panic!()
+    };
+    let BakeConfig { vm, ready, out, timeout, api_socket } = args.try_into().unwrap();
+    assert_eq!(vm, VmConfig { serial: SerialConfig::Null, ..VmConfig::default() });
+    assert!(matches!(ready, ReadyConfig::Serial(pattern) if pattern.regex().as_str() == "login:"));
+    assert_eq!((out, timeout, api_socket), (PathBuf::from("o"), Timeout::DEFAULT, None));
+
+    let line = [
+        "restore",
+        "warm",
+        "--memory-mode",
+        "mmap",
+        "--serial",
+        "null",
+        "--report",
+        "-",
+        "--api-socket",
+        "s",
+    ];
+    let Ok(Command::Restore(args)) = parse(&line) else { panic!() };
+    let expected = RestoreConfig {
+        image: "warm".into(),
+        memory_mode: MemoryMode::Mmap,
+        serial: SerialConfig::Null,
+        report: Some(ReportTarget::Stdout),
+        api_socket: Some("s".into()),
+    };
+    assert_eq!(RestoreConfig::try_from(args).unwrap(), expected);
+    let Ok(Command::Restore(args)) = parse(&["restore", "warm"]) else { panic!() };
+    assert_eq!(RestoreConfig::try_from(args).unwrap().serial, SerialConfig::Stdio);
+}
+
+#[test]
+fn the_other_verbs() {
+    let Ok(Command::Snapshot(args)) = parse(&["snapshot", "--api-socket", "s", "--out", "o", "--resume"])
+    else {
+        panic!()
+    };
+    assert_eq!((args.socket.api_socket, args.out, args.resume), ("s".into(), "o".into(), true));
+    for verb in ["pause", "resume", "stop"] {
+        assert!(parse(&[verb, "--api-socket", "s"]).is_ok(), "{verb}");
+    }
+    for line in
+        [&["inspect", "i", "--json"][..], &["verify", "i"], &["doctor", "--json"], &["demo", "--json"]]
+    {
+        assert!(parse(line).is_ok(), "{line:?}");
+    }
+    let cli = Cli::try_parse_from(["rekindle", "doctor", "--log-level", "debug"]).unwrap();
+    assert_eq!(cli.log_level.as_deref(), Some("debug"), "the level may follow the verb");
+}
+
+#[test]
+fn lines_that_make_no_sense_end_with_code_2_and_the_reason() {
+    for (line, reason) in [
+        (&[][..], "Usage:"),
+        (&["run"], "unrecognized subcommand"),
+        (&["bench"], "unrecognized subcommand"),
+        (&["boot", "--cpus", "0"], "`0` CPUs cannot be had; give 1 to 32"),
+        (&["boot", "--cpus", "33"], "`33` CPUs cannot be had; give 1 to 32"),
+        (&["boot", "--memory", "1M"], "memory size `1M` is out of range; give 16M to 1023G"),
+        (&["boot", "--memory", "256MB"], "write for example 256M"),
+        (&["boot", "--initrd", "i"], "--kernel"),
+        (&["boot", "--serial", "tty"], "give stdio, null or file:PATH"),
+        (&["boot", "extra"], "unexpected argument"),
+        (&["bake", "--out", "o"], "--ready"),
+        (&["bake", "--ready", "port"], "--out"),
+        (&["bake", "--ready", "vsock:1", "--out", "o"], "`--ready vsock:` is not in this version"),
+        (&["bake", "--ready", "serial:(", "--out", "o"], "is not a regular expression; mend it"),
+        (&["bake", "--ready", "serial:(", "--out", "o"], "unclosed group"),
+        (&["bake", "--ready", "port", "--out", "o", "--timeout", "60"], "write for example 60s"),
+        (&["restore"], "<IMAGE>"),
+        (&["restore", "i", "--memory-mode", "lazy"], "`--memory-mode lazy` is not in this version"),
+        (&["restore", "i", "--cpus", "2"], "unexpected argument"),
+        (&["snapshot", "--api-socket", "s"], "--out"),
+        (&["pause"], "--api-socket"),
+        (&["inspect"], "<IMAGE>"),
+    ] {
+        let error = parse(line).unwrap_err();
+        assert_eq!(error.exit_code(), 2, "{line:?}");
+        let text = error.to_string();
+        assert!(text.contains(reason), "{line:?}: `{reason}` is not in: {text}");
+    }
+}
+
+#[test]
+fn options_of_later_versions_are_refused_by_name() {
+    for (option, line) in [
+        ("--disk", &["--disk", "root=x,readonly"][..]),
+        ("--net", &["--net", "eth0=tap:t"]),
+        ("--vsock", &["--vsock", "cid=3,uds=p"]),
+        ("--rng", &["--rng"]),
+        ("--balloon", &["--balloon"]),
+    ] {
+        let error = boot(line).unwrap_err();
+        assert!(error.to_string().starts_with(&format!("`{option}` is not in this version; ")), "{error}");
+        assert_eq!(classify(error.into()).exit, Exit::Usage);
+    }
+    let Ok(Command::Restore(args)) = parse(&["restore", "i", "--pages", "s"]) else { panic!() };
+    let error = RestoreConfig::try_from(args).unwrap_err();
+    assert!(error.to_string().starts_with("`--pages` is not in this version; "), "{error}");
+}
+
+#[test]
+fn empty_paths_are_refused() {
+    for line in [
+        &["restore", ""][..],
+        &["bake", "--ready", "port", "--out", ""],
+        &["boot", "--kernel", ""],
+        &["boot", "--serial", "file:"],
+        &["snapshot", "--api-socket", "", "--out", "o"],
+        &["restore", "i", "--report", ""],
+    ] {
+        assert_eq!(parse(line).unwrap_err().exit_code(), 2, "{line:?}");
+    }
+}
+
+#[test]
+fn every_help_names_the_exit_codes_and_hides_what_is_not_there() {
+    let mut command = Cli::command();
+    command.build();
+    for verb in command.get_subcommands_mut().filter(|verb| verb.get_name() != "help") {
+        let help = verb.render_long_help().to_string();
+        assert!(help.contains(exit::EXIT_CODES), "{}", verb.get_name());
+        assert!(!help.contains("--disk") && !help.contains("--balloon"), "{help}");
+    }
+    assert!(command.render_help().to_string().contains(exit::EXIT_CODES));
+}
+
+/// The way around the whole definition must not be a way around what it says.
+#[test]
+fn a_restore_is_parsed_the_same_alone() {
+    let lines: [&[&str]; 6] = [
+        &["i"],
+        &["i", "--serial", "null", "--log-level", "debug", "--report", "-", "--api-socket", "s"],
+        &["--memory-mode", "mmap", "--", "-i"],
+        &["--help"],
+        &[],
+        &["i", "--pages", "x"],
+    ];
+    for line in lines {
+        let line = [&["rekindle", "restore"], line].concat();
+        let parsed = |cli: Result<Cli, clap::Error>| match cli {
+            Ok(cli) => format!("{cli:?}"),
+            Err(e) => e.to_string(),
+        };
+        let whole = parsed(Cli::try_parse_from(&line));
+        assert_eq!(parsed(Cli::parse_line(line.iter().map(Into::into))), whole);
+    }
+}

@@ -1,0 +1,174 @@
+//! What each library error means to a script (its exit code) and to a person (a hint). Nowhere else is this decided.
+
+use std::error::Error;
+use std::io;
+use std::path::Path;
+
+use rustix::io::Errno;
+use snapshot_format::ErrorKind;
+use vmm::{config, control, machine, restore, snapshot, supervisor, vcpu};
+
+use super::doctor;
+use super::ended::{GuestFailed, ImageLost};
+use super::exit::{Exit, Failure};
+use super::written::PartOfImage;
+
+/// Looks through the chain for the first error that says something about the exit code.
+pub(crate) fn classify(error: anyhow::Error) -> Failure {
+    let (exit, hint) = match error.chain().find_map(shortage) {
+        Some(hint) => (Exit::Failed, Some(hint.to_owned())),
+        None => error.chain().find_map(meaning).unwrap_or((Exit::Failed, None)),
+    };
+    Failure { exit, error, hint }
+}
+
+/// What the process or the host has run out of says nothing of the image, the guest or what the host can do.
+fn shortage(error: &(dyn Error + 'static)) -> Option<&'static str> {
+    let io = error.downcast_ref::<io::Error>()?;
+    Some(match Errno::from_io_error(io)? {
+        Errno::MFILE | Errno::NFILE => "too many open files: raise `ulimit -n`",
+        Errno::NOMEM => {
+            "not enough memory: end something, or raise the limits (`ulimit -v`, cgroup, overcommit)"
+        }
+        Errno::AGAIN => "not enough threads: raise `ulimit -u`",
+        _ => return None,
+    })
+}
+
+fn meaning(error: &(dyn Error + 'static)) -> Option<(Exit, Option<String>)> {
+    if error.is::<ImageLost>() {
+        return Some((
+            Exit::Damaged,
+            Some("never modify an image that is in use; `rekindle verify` checks it".into()),
+        ));
+    }
+    if error.is::<config::Error>() {
+        return Some((Exit::Usage, None));
+    }
+    if let Some(error) = error.downcast_ref::<control::Error>() {
+        let exit = match error {
+            control::Error::Fault(fault) => Exit::from_code(fault.exit_code),
+            _ => Exit::Failed,
+        };
+        return Some((exit, error.hint().map(str::to_owned)));
+    }
+    if error.is::<doctor::CannotRun>() {
+        return Some((Exit::Unsupported, None));
+    }
+    if error.is::<PartOfImage>() {
+        return Some((Exit::Usage, Some("give another path".to_owned())));
+    }
+    if let Some(failed) = error.downcast_ref() {
+        let hint = match failed {
+            GuestFailed::NotReady(_) => {
+                Some("raise --timeout, or see what the guest says with --serial stdio".to_owned())
+            }
+            GuestFailed::Panic | GuestFailed::TripleFault | GuestFailed::EndedUnready(_) => None,
+        };
+        return Some((Exit::GuestFailed, hint));
+    }
+    if let Some(supervisor::Error::Image(_)) = error.downcast_ref() {
+        let hint = "`rekindle verify IMAGE`; never modify an image that is in use";
+        return Some((Exit::Damaged, Some(hint.to_owned())));
+    }
+    if let Some(error) = error.downcast_ref::<machine::Error>() {
+        return of_machine(error);
+    }
+    if let Some(error) = error.downcast_ref::<restore::Error>() {
+        return of_restore(error);
+    }
+    if let Some(error) = error.downcast_ref::<snapshot::Error>() {
+        return Some((Exit::Failed, error.hint().map(str::to_owned)));
+    }
+    None
+}
+
+/// Without KVM nothing runs, whatever the verb; what the guest met is the guest's failure.
+fn of_machine(error: &machine::Error) -> Option<(Exit, Option<String>)> {
+    let hint = match error {
+        machine::Error::NoKvm(_) => {
+            "load KVM's module (`modprobe kvm_intel` or `modprobe kvm_amd`), with virtualization \
+            enabled in the firmware; `rekindle doctor` says more"
+        }
+        machine::Error::KvmPermission(_) => {
+            "add yourself to the group that owns it (`sudo usermod -aG kvm $USER`, then \
+            log in again)"
+        }
+        machine::Error::OpenKvm(_)
+        | machine::Error::ApiVersion { .. }
+        | machine::Error::MissingCapability(_) => "`rekindle doctor` says what this host lacks",
+        machine::Error::Boot { .. } => {
+            let hint =
+                "give an ELF kernel or a bzImage for x86-64, and what it needs of --memory and --cmdline";
+            return Some((Exit::Failed, Some(hint.to_owned())));
+        }
+        machine::Error::Open { source, .. } => return Some((Exit::Failed, path_hint(source))),
+        machine::Error::Run(_) => return Some((Exit::GuestFailed, None)),
+        _ => return None,
+    };
+    Some((Exit::Unsupported, Some(hint.to_owned())))
+}
+
+/// Tells an image that is broken from one that this host or build cannot take.
+fn of_restore(error: &restore::Error) -> Option<(Exit, Option<String>)> {
+    let again = || Some("bake the image again, or take another copy of it".to_owned());
+    let look = |path: &Path| Some(format!("`rekindle inspect {}` shows what it is", path.display()));
+    match error {
+        restore::Error::Directory(source) => {
+            let cause = source.source().and_then(|cause| cause.downcast_ref());
+            Some((of_format(source.kind()), cause.and_then(path_hint)))
+        }
+        restore::Error::State { path, source } => match of_format(source.kind()) {
+            Exit::Unsupported => Some((Exit::Unsupported, look(path))),
+            exit => Some((exit, again())),
+        },
+        restore::Error::Memory { source, .. } => Some((of_format(source.kind()), again())),
+        restore::Error::Contradiction { .. } | restore::Error::Device(_) => Some((Exit::Damaged, again())),
+        restore::Error::Host { path, .. } => Some((Exit::Unsupported, look(path))),
+        restore::Error::Vcpu(error) => Some(of_vcpu(error)),
+        // The values are KVM's own, and any value of theirs is taken: what fails is the host.
+        restore::Error::Chipset(_) | restore::Error::Clock(_) => {
+            Some((Exit::Unsupported, Some("`rekindle doctor` says what this host lacks".to_owned())))
+        }
+        // The machine's own error, next in the chain, says more.
+        restore::Error::Kvm(_) | restore::Error::Machine(_) | restore::Error::Map(_) => None,
+    }
+}
+
+/// A value that KVM refuses on a host that has passed for fit is a value that no vCPU has.
+fn of_vcpu(error: &vcpu::Error) -> (Exit, Option<String>) {
+    let refused = |source: &io::Error| Errno::from_io_error(source) == Some(Errno::INVAL);
+    let hint = match error {
+        vcpu::Error::Impossible { .. } => return (Exit::Damaged, None),
+        vcpu::Error::Ioctl { source, .. } if refused(source) => return (Exit::Damaged, None),
+        vcpu::Error::TscFrequency { .. } => {
+            "restore it on a host whose TSC runs at the same frequency, or that can scale it"
+        }
+        _ => {
+            "restore it on a host with the same CPU model and kernel; `rekindle doctor` says what this one can do"
+        }
+    };
+    (Exit::Unsupported, Some(hint.to_owned()))
+}
+
+/// A path that is wrong, or not ours to open.
+fn path_hint(error: &io::Error) -> Option<String> {
+    let hint = match error.kind() {
+        io::ErrorKind::NotFound => "there is nothing at that path: check it, and the working directory",
+        io::ErrorKind::PermissionDenied => {
+            "its owner has to let you read it, and every directory above it be searched"
+        }
+        _ => return None,
+    };
+    Some(hint.to_owned())
+}
+
+fn of_format(kind: ErrorKind) -> Exit {
+    match kind {
+        ErrorKind::NotAnImage | ErrorKind::Damaged | ErrorKind::MissingSection => Exit::Damaged,
+        ErrorKind::Unsupported | ErrorKind::WrongArchitecture | ErrorKind::UnknownSection => {
+            Exit::Unsupported
+        }
+        ErrorKind::Refused | ErrorKind::Io => Exit::Failed,
+    }
+}

@@ -1,0 +1,145 @@
+//! What can be seen of the host: files below /proc and /sys, two device nodes. Judges nothing.
+
+use std::fs::{self, File};
+use std::io;
+
+use super::kvm::KvmState;
+
+/// What was seen. `None` means that the kernel does not say.
+#[derive(Clone, Debug)]
+pub(super) struct Facts {
+    /// `uname -r`.
+    pub(super) kernel: String,
+    /// What `/dev/kvm` is.
+    pub(super) kvm: KvmState,
+    /// Which module drives it.
+    pub(super) kind: Option<KvmKind>,
+    /// Flags of the first CPU in `/proc/cpuinfo`.
+    pub(super) cpu: CpuFlags,
+    /// The clocksource that the host uses.
+    pub(super) clocksource: Option<String>,
+    /// What opening `/dev/userfaultfd` gives.
+    pub(super) userfaultfd: Access,
+    /// `vm.unprivileged_userfaultfd`.
+    pub(super) unprivileged_userfaultfd: bool,
+    /// The chosen word of `transparent_hugepage/enabled`.
+    pub(super) thp: Option<String>,
+    /// Huge pages that are set aside, of the default size.
+    pub(super) hugepages: u64,
+    /// `vm.overcommit_memory`.
+    pub(super) overcommit: Option<String>,
+    /// Swap that is in use, in KiB.
+    pub(super) swap_used_kib: u64,
+    /// Frequency governor of the first CPU.
+    pub(super) governor: Option<String>,
+}
+
+/// The kinds of KVM, which differ in what their images can be restored on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum KvmKind {
+    Vmx,
+    Svm,
+    Pvm,
+}
+
+impl KvmKind {
+    /// The word that images use.
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Self::Vmx => "vmx",
+            Self::Svm => "svm",
+            Self::Pvm => "pvm",
+        }
+    }
+
+    /// The kernel module's name.
+    pub(super) fn module(self) -> &'static str {
+        match self {
+            Self::Vmx => "kvm_intel",
+            Self::Svm => "kvm_amd",
+            Self::Pvm => "kvm_pvm",
+        }
+    }
+}
+
+/// CPU flags that say where we are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct CpuFlags {
+    pub(super) vmx: bool,
+    pub(super) svm: bool,
+    /// The host is a VM itself.
+    pub(super) hypervisor: bool,
+}
+
+/// What opening a device gives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Access {
+    Granted,
+    Denied,
+    Absent,
+}
+
+impl Facts {
+    /// Looks at this host. Takes about a millisecond, most of it to create a VM and close it.
+    pub(super) fn gather() -> Self {
+        let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+        let swap = |field| meminfo_field(&meminfo, field).unwrap_or(0);
+        Self {
+            kernel: line("/proc/sys/kernel/osrelease").unwrap_or_default(),
+            kvm: KvmState::look(),
+            kind: kind(),
+            cpu: cpu_flags(&fs::read_to_string("/proc/cpuinfo").unwrap_or_default()),
+            clocksource: line("/sys/devices/system/clocksource/clocksource0/current_clocksource"),
+            userfaultfd: access("/dev/userfaultfd"),
+            unprivileged_userfaultfd: line("/proc/sys/vm/unprivileged_userfaultfd").as_deref() == Some("1"),
+            thp: line("/sys/kernel/mm/transparent_hugepage/enabled").as_deref().and_then(chosen),
+            hugepages: meminfo_field(&meminfo, "HugePages_Total").unwrap_or(0),
+            overcommit: line("/proc/sys/vm/overcommit_memory"),
+            swap_used_kib: swap("SwapTotal").saturating_sub(swap("SwapFree")),
+            governor: line("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
+        }
+    }
+}
+
+fn line(path: &str) -> Option<String> {
+    fs::read_to_string(path).ok().map(|text| text.trim().to_owned())
+}
+
+fn kind() -> Option<KvmKind> {
+    [KvmKind::Pvm, KvmKind::Vmx, KvmKind::Svm]
+        .into_iter()
+        .find(|kind| fs::exists(format!("/sys/module/{}", kind.module())).unwrap_or(false))
+}
+
+fn access(path: &str) -> Access {
+    match File::options().read(true).write(true).open(path) {
+        Ok(_) => Access::Granted,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Access::Absent,
+        Err(_) => Access::Denied,
+    }
+}
+
+/// The flags of the first CPU of `/proc/cpuinfo`.
+pub(super) fn cpu_flags(cpuinfo: &str) -> CpuFlags {
+    let flags = cpuinfo.lines().find_map(|l| l.strip_prefix("flags")).unwrap_or_default();
+    let has = |flag| flags.split_ascii_whitespace().any(|f| f == flag);
+    CpuFlags { vmx: has("vmx"), svm: has("svm"), hypervisor: has("hypervisor") }
+}
+
+/// A number of `/proc/meminfo`.
+pub(super) fn meminfo_field(meminfo: &str, field: &str) -> Option<u64> {
+    let value = meminfo.lines().find_map(|l| l.strip_prefix(field)?.strip_prefix(':'))?;
+    value.split_ascii_whitespace().next()?.parse().ok()
+}
+
+/// The word in brackets, as in `always [madvise] never`.
+pub(super) fn chosen(choices: &str) -> Option<String> {
+    let (_, rest) = choices.split_once('[')?;
+    rest.split_once(']').map(|(word, _)| word.to_owned())
+}
+
+/// Major and minor number of `uname -r`.
+pub(super) fn version(release: &str) -> Option<(u32, u32)> {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit());
+    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+}

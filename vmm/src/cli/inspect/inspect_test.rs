@@ -1,0 +1,84 @@
+//! The view of an image, and its two renderings.
+
+use std::path::Path;
+
+use snapshot_format::state::{CpuidWordState, HostNeedsState, ManifestState};
+
+use super::render::human;
+use super::{SectionView, View};
+
+fn manifest() -> ManifestState {
+    ManifestState {
+        image_id: [0xab; 16],
+        parent_id: [0; 16],
+        generation: 1,
+        created_ns: 1_795_424_677_000_000_001,
+        written_by: "rekindle 0.1.0".into(),
+        guest: "spark".into(),
+        cmdline: "console=ttyS0".into(),
+        vcpus: 2,
+        memory_bytes: 256 << 20,
+        host: HostNeedsState {
+            cpu_vendor: "AuthenticAMD".into(),
+            kvm_kind: "svm".into(),
+            cpuid: vec![CpuidWordState { function: 7, index: 0, register: 1, bits: 0x20 }],
+            kvm_caps: vec![208, 9999],
+            tsc_khz: 2_450_000,
+            xsave_bytes: 4096,
+        },
+    }
+}
+
+fn view(manifest: ManifestState) -> View {
+    let sections = vec![SectionView { name: "vcpu:0".into(), version: 1, bytes: 9000 }];
+    View::new(Path::new("warm"), manifest, sections)
+}
+
+#[test]
+fn a_person_sees_a_table() {
+    let expected = "\
+image         warm
+id            abababababababababababababababab
+parent        none: booted, not restored
+generation    1
+created       2026-11-23T09:04:37Z
+written by    rekindle 0.1.0
+guest         spark
+command line  console=ttyS0
+vCPUs         2
+memory        256M
+needs CPU     AuthenticAMD
+needs KVM     svm
+needs TSC     2450000 kHz
+needs XSAVE   4096 bytes
+needs caps    KVM_CAP_XSAVE2 9999
+needs CPUID   0x7.0:ebx 0x00000020
+section       vcpu:0           version 1       9000 bytes
+";
+    assert_eq!(human(&view(manifest())), expected);
+}
+
+#[test]
+fn a_script_sees_the_same_as_json() {
+    let mut restored = manifest();
+    restored.parent_id = [1; 16];
+    let json = serde_json::to_value(view(restored)).unwrap();
+    assert_eq!(json["parent_id"], "01010101010101010101010101010101");
+    assert_eq!(json["memory_bytes"], 256 << 20);
+    assert_eq!(json["host"]["kvm_caps"][0], "KVM_CAP_XSAVE2");
+    assert_eq!(json["sections"][0]["name"], "vcpu:0");
+    assert_eq!(serde_json::to_value(view(manifest())).unwrap()["parent_id"], serde_json::Value::Null);
+}
+
+#[test]
+fn a_hostile_image_steers_no_terminal_and_forges_no_line() {
+    let mut hostile = manifest();
+    hostile.guest = "x\nid            forged\u{1b}[2J\r\u{9b}".into();
+    hostile.created_ns = u64::MAX;
+    hostile.memory_bytes = u64::MAX;
+    hostile.host.cpuid[0].register = 200;
+    let text = human(&view(hostile));
+    assert!(text.chars().all(|c| c == '\n' || !c.is_control()), "{text:?}");
+    assert_eq!(text.lines().filter(|line| line.starts_with("id ")).count(), 1);
+    assert!(text.contains("18446744073709551615 bytes"));
+}

@@ -1,0 +1,129 @@
+//! What is shown of an image, as plain data; also the JSON of `inspect --json`.
+
+use std::path::Path;
+use std::time::{Duration, UNIX_EPOCH};
+
+use serde::Serialize;
+use snapshot_format::state::{CpuidWordState, HostNeedsState, ManifestState};
+
+use super::super::doctor::cap_name;
+
+/// One image.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(in crate::cli) struct View {
+    /// The image's path as it was given.
+    pub(super) image: String,
+    pub(super) image_id: String,
+    /// The image that the guest had been restored from; none for a guest that had been booted.
+    pub(super) parent_id: Option<String>,
+    /// Number of snapshots since the boot.
+    pub(super) generation: u32,
+    /// UTC, as RFC 3339 has it.
+    pub(super) created: String,
+    pub(super) created_ns: u64,
+    pub(super) written_by: String,
+    pub(super) guest: String,
+    pub(super) cmdline: String,
+    pub(super) vcpus: u32,
+    pub(super) memory_bytes: u64,
+    pub(super) host: HostView,
+    pub(super) sections: Vec<SectionView>,
+}
+
+/// What the image needs of a host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(super) struct HostView {
+    pub(super) cpu_vendor: String,
+    pub(super) kvm_kind: String,
+    pub(super) tsc_khz: u32,
+    pub(super) xsave_bytes: u32,
+    /// Names, or numbers for what has no name here.
+    pub(super) kvm_caps: Vec<String>,
+    pub(super) cpuid: Vec<CpuidView>,
+}
+
+/// CPU feature bits that the guest may use.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(super) struct CpuidView {
+    /// For example `0x7.0:ebx`.
+    pub(super) word: String,
+    pub(super) bits: String,
+}
+
+/// One section of the `state` file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(in crate::cli) struct SectionView {
+    /// For example `vcpu:0`.
+    pub(in crate::cli) name: String,
+    /// Version that it was saved by.
+    pub(in crate::cli) version: u16,
+    /// Its length.
+    pub(in crate::cli) bytes: u64,
+}
+
+impl View {
+    /// What is shown of the image at `image`.
+    pub(in crate::cli) fn new(image: &Path, manifest: ManifestState, sections: Vec<SectionView>) -> Self {
+        let ManifestState {
+            image_id,
+            parent_id,
+            generation,
+            created_ns,
+            written_by,
+            guest,
+            cmdline,
+            vcpus,
+            memory_bytes,
+            host,
+        } = manifest;
+        let created = UNIX_EPOCH + Duration::from_nanos(created_ns);
+        Self {
+            image: image.display().to_string(),
+            image_id: hex(&image_id),
+            parent_id: (parent_id != [0; 16]).then(|| hex(&parent_id)),
+            generation,
+            created: humantime::format_rfc3339_seconds(created).to_string(),
+            created_ns,
+            written_by,
+            guest,
+            cmdline,
+            vcpus,
+            memory_bytes,
+            host: HostView::new(host),
+            sections,
+        }
+    }
+}
+
+impl HostView {
+    fn new(host: HostNeedsState) -> Self {
+        let HostNeedsState { cpu_vendor, kvm_kind, cpuid, kvm_caps, tsc_khz, xsave_bytes } = host;
+        let cap = |number| cap_name(number).map_or_else(|| number.to_string(), str::to_owned);
+        Self {
+            cpu_vendor,
+            kvm_kind,
+            tsc_khz,
+            xsave_bytes,
+            kvm_caps: kvm_caps.into_iter().map(cap).collect(),
+            cpuid: cpuid.into_iter().map(CpuidView::new).collect(),
+        }
+    }
+}
+
+impl CpuidView {
+    fn new(word: CpuidWordState) -> Self {
+        let CpuidWordState { function, index, register, bits } = word;
+        let register = match register {
+            0 => "eax".to_owned(),
+            1 => "ebx".to_owned(),
+            2 => "ecx".to_owned(),
+            3 => "edx".to_owned(),
+            other => other.to_string(),
+        };
+        Self { word: format!("{function:#x}.{index}:{register}"), bits: format!("{bits:#010x}") }
+    }
+}
+
+fn hex(id: &[u8; 16]) -> String {
+    id.iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,46 @@
+//! Options that the command line promises and that this version does not have yet.
+//!
+//! They are known, and hidden, so that a script written for a later version is told which part of it is missing here
+//! rather than that an argument is unexpected.
+
+use std::ffi::OsString;
+
+use clap::Args;
+use vmm::config::Error;
+
+/// Options of `boot`, `bake` and `restore` that are refused by name.
+#[derive(Clone, Debug, Default, Args)]
+pub(super) struct LaterArgs {
+    #[arg(long, hide = true, allow_hyphen_values = true)]
+    disk: Vec<OsString>,
+    #[arg(long, hide = true, allow_hyphen_values = true)]
+    net: Vec<OsString>,
+    #[arg(long, hide = true, allow_hyphen_values = true)]
+    vsock: Vec<OsString>,
+    #[arg(long, hide = true)]
+    rng: bool,
+    #[arg(long, hide = true)]
+    balloon: bool,
+    #[arg(long, hide = true, allow_hyphen_values = true)]
+    pages: Option<OsString>,
+}
+
+impl LaterArgs {
+    /// Refuses the first option that was given.
+    pub(super) fn refuse(&self) -> Result<(), Error> {
+        let Self { disk, net, vsock, rng, balloon, pages } = self;
+        let without = "leave it out: guests of this version have no virtio devices";
+        let given = [
+            (!disk.is_empty(), "`--disk`", "leave it out, and put what the guest needs into its initrd"),
+            (!net.is_empty(), "`--net`", without),
+            (!vsock.is_empty(), "`--vsock`", without),
+            (*rng, "`--rng`", without),
+            (*balloon, "`--balloon`", without),
+            (pages.is_some(), "`--pages`", "leave it out: memory is mapped from the image"),
+        ];
+        match given.into_iter().find(|(given, ..)| *given) {
+            Some((_, what, remedy)) => Err(Error::NotInThisVersion { what, remedy }),
+            None => Ok(()),
+        }
+    }
+}

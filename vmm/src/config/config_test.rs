@@ -1,0 +1,141 @@
+//! Tables of what is taken and what is refused.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::*;
+
+#[test]
+fn memory_sizes_that_are_taken() {
+    for (text, bytes, shown) in [
+        ("16M", 16 << 20, "16M"),
+        ("16384k", 16 << 20, "16M"),
+        ("256M", 256 << 20, "256M"),
+        ("3G", 3 << 30, "3G"),
+        ("1023g", 1023 << 30, "1023G"),
+        ("16388K", 16388 << 10, "16388K"),
+        ("16777216", 16 << 20, "16M"),
+    ] {
+        let size: MemorySize = text.parse().unwrap();
+        assert_eq!((size.bytes(), size.to_string().as_str()), (bytes, shown), "{text}");
+        assert_eq!(size.to_string().parse::<MemorySize>().unwrap(), size);
+    }
+    assert_eq!(MemorySize::default().to_string(), "256M");
+}
+
+#[test]
+fn memory_sizes_that_are_refused() {
+    for text in ["", "M", "x", "1.5G", "-1M", "+16M", " 16M", "16MB", "16MiB", "0x1000000", "16T", "é"] {
+        assert!(
+            matches!(text.parse::<MemorySize>(), Err(Error::MemorySyntax { value }) if value == text),
+            "{text}"
+        );
+    }
+    for text in
+        ["0", "15M", "16777215", "1024G", "1098437885953", "99999999999999999999", "18446744073709551615G"]
+    {
+        assert!(
+            matches!(text.parse::<MemorySize>(), Err(Error::MemoryRange { value }) if value == text),
+            "{text}"
+        );
+    }
+    for text in ["16777217", "16385K"] {
+        assert!(matches!(text.parse::<MemorySize>(), Err(Error::MemoryAlignment { .. })), "{text}");
+    }
+    assert!(matches!(MemorySize::from_bytes(4096), Err(Error::MemoryRange { .. })));
+}
+
+#[test]
+fn cpu_counts() {
+    for n in 1..=32u8 {
+        assert_eq!(n.to_string().parse::<CpuCount>().unwrap().get(), n);
+    }
+    for text in ["", "0", "33", "256", "257", "-1", "+1", "1.0", "two", "99999999999999999999"] {
+        let error = text.parse::<CpuCount>().unwrap_err().to_string();
+        assert_eq!(error, format!("`{text}` CPUs cannot be had; give 1 to 32"));
+    }
+    assert!(CpuCount::new(u32::MAX).is_err());
+}
+
+#[test]
+fn consoles() {
+    assert_eq!(SerialConfig::parse(OsStr::new("stdio")).unwrap(), SerialConfig::Stdio);
+    assert_eq!(SerialConfig::parse(OsStr::new("null")).unwrap(), SerialConfig::Null);
+    let odd = OsStr::from_bytes(b"file:/tmp/\xff:x");
+    let path = PathBuf::from(OsStr::from_bytes(b"/tmp/\xff:x"));
+    assert_eq!(SerialConfig::parse(odd).unwrap(), SerialConfig::File(path));
+    assert!(matches!(SerialConfig::parse(OsStr::new("file:")), Err(Error::EmptyPath { .. })));
+    for text in ["", "tty", "Stdio", "/tmp/x", "pty"] {
+        assert!(matches!(SerialConfig::parse(OsStr::new(text)), Err(Error::Serial { .. })), "{text}");
+    }
+}
+
+#[test]
+fn readiness_signals() {
+    assert!(matches!("port".parse(), Ok(ReadyConfig::Port)));
+    let Ok(ReadyConfig::Serial(pattern)) = "serial:^login: $".parse() else { panic!() };
+    assert!(pattern.regex().is_match(b"Debian\nlogin: \n"));
+    assert!(!pattern.regex().is_match(b"no login: here"));
+    let Ok(ReadyConfig::Serial(pattern)) = r"serial:ready:\d+ \xff".parse() else { panic!() };
+    assert!(pattern.regex().is_match("ready:12 \u{ff}".as_bytes()));
+
+    for text in ["", "ports", "serial", "5", "Port"] {
+        assert!(matches!(text.parse::<ReadyConfig>(), Err(Error::Ready { .. })), "{text}");
+    }
+    for text in ["serial:", "serial:.*", "serial:$", "serial:x?"] {
+        assert!(matches!(text.parse::<ReadyConfig>(), Err(Error::PatternMatchesNothing { .. })), "{text}");
+    }
+    for text in ["serial:(", "serial:[a", "serial:x{1000}{1000}{1000}", "serial:(?=x)"] {
+        assert!(matches!(text.parse::<ReadyConfig>(), Err(Error::PatternSyntax { .. })), "{text}");
+    }
+    let later = "vsock:5000".parse::<ReadyConfig>().unwrap_err().to_string();
+    assert_eq!(later, "`--ready vsock:` is not in this version; use --ready serial:REGEX or --ready port");
+}
+
+#[test]
+fn time_limits() {
+    for (text, ms, shown) in [
+        ("1ms", 1, "1ms"),
+        ("60s", 60_000, "60s"),
+        ("1500ms", 1500, "1500ms"),
+        ("2m", 120_000, "120s"),
+        ("1440m", 86_400_000, "86400s"),
+    ] {
+        let timeout: Timeout = text.parse().unwrap();
+        assert_eq!(timeout.get(), Duration::from_millis(ms), "{text}");
+        assert_eq!(timeout.to_string(), shown);
+        assert_eq!(shown.parse::<Timeout>().unwrap(), timeout);
+    }
+    for text in ["", "60", "s", "1h", "1.5s", "-1s", " 1s", "1 s", "1S"] {
+        assert!(matches!(text.parse::<Timeout>(), Err(Error::TimeoutSyntax { .. })), "{text}");
+    }
+    for text in ["0s", "0ms", "1441m", "99999999999999999999s", "18446744073709551615m"] {
+        assert!(matches!(text.parse::<Timeout>(), Err(Error::TimeoutRange { .. })), "{text}");
+    }
+}
+
+#[test]
+fn memory_modes_and_reports() {
+    assert_eq!("mmap".parse::<MemoryMode>().unwrap(), MemoryMode::Mmap);
+    assert!(matches!("lazy".parse::<MemoryMode>(), Err(Error::NotInThisVersion { .. })));
+    assert!(matches!("copy".parse::<MemoryMode>(), Err(Error::MemoryMode { .. })));
+    assert_eq!(ReportTarget::parse(OsStr::new("-")).unwrap(), ReportTarget::Stdout);
+    assert_eq!(ReportTarget::parse(OsStr::new("./-")).unwrap(), ReportTarget::File("./-".into()));
+    assert!(matches!(ReportTarget::parse(OsStr::new("")), Err(Error::EmptyPath { .. })));
+}
+
+#[test]
+fn kernels() {
+    assert_eq!(KernelConfig::from_paths(None, None).unwrap(), KernelConfig::Spark);
+    let file = KernelConfig::File { kernel: "k".into(), initrd: Some("i".into()) };
+    assert_eq!(KernelConfig::from_paths(Some("k".into()), Some("i".into())).unwrap(), file);
+    let lonely = KernelConfig::from_paths(None, Some("i".into())).unwrap_err();
+    assert!(matches!(lonely, Error::InitrdWithoutKernel { value } if value == "i"));
+    assert!(matches!(KernelConfig::from_paths(Some("".into()), None), Err(Error::EmptyPath { .. })));
+    assert!(matches!(
+        KernelConfig::from_paths(Some("k".into()), Some("".into())),
+        Err(Error::EmptyPath { .. })
+    ));
+}

@@ -1,0 +1,65 @@
+//! A time limit.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use super::Error;
+
+/// A time limit from 1 ms to 24 h, written as a whole number with `ms`, `s` or `m`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Timeout(Duration);
+
+impl Timeout {
+    /// 1 ms.
+    pub const MIN: Self = Self(Duration::from_millis(1));
+    /// 24 h: what waits longer is not being waited for.
+    pub const MAX: Self = Self(Duration::from_secs(24 * 60 * 60));
+    /// 60 s.
+    pub const DEFAULT: Self = Self(Duration::from_secs(60));
+
+    /// The limit.
+    pub fn get(self) -> Duration {
+        self.0
+    }
+}
+
+impl Default for Timeout {
+    fn default() -> Self {
+        Self::DEFAULT
+    }
+}
+
+impl FromStr for Timeout {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let at = text.bytes().take_while(u8::is_ascii_digit).count();
+        let (digits, unit) = text.split_at(at);
+        let unit_ms: u64 = match unit {
+            "ms" => 1,
+            "s" => 1000,
+            "m" => 60_000,
+            _ => 0,
+        };
+        if unit_ms == 0 || digits.is_empty() {
+            return Err(Error::TimeoutSyntax { value: text.to_owned() });
+        }
+        digits
+            .parse::<u64>()
+            .ok()
+            .and_then(|n| n.checked_mul(unit_ms))
+            .map(|ms| Self(Duration::from_millis(ms)))
+            .filter(|t| (Self::MIN..=Self::MAX).contains(t))
+            .ok_or_else(|| Error::TimeoutRange { value: text.to_owned() })
+    }
+}
+
+impl fmt::Display for Timeout {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.as_millis() {
+            ms if ms.is_multiple_of(1000) => write!(f, "{}s", ms / 1000),
+            ms => write!(f, "{ms}ms"),
+        }
+    }
+}

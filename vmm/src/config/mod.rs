@@ -1,0 +1,127 @@
+//! Plain validated data: what a VM is to be. No descriptors, no I/O, no defaults that depend on the host.
+//!
+//! Every value that a person types has a newtype here whose constructor refuses what can never work, naming the
+//! value, the reason and the remedy. What depends on the host or on a file's contents is refused by whoever opens it.
+
+mod bake;
+mod boot;
+mod cpus;
+mod duration;
+mod memory;
+mod restore;
+mod serial;
+
+pub use bake::{BakeConfig, ReadyConfig, ReadyPattern};
+pub use boot::{BootConfig, KernelConfig, VmConfig};
+pub use cpus::CpuCount;
+pub use duration::Timeout;
+pub use memory::MemorySize;
+pub use restore::{MemoryMode, ReportTarget, RestoreConfig};
+pub use serial::SerialConfig;
+
+#[cfg(test)]
+mod config_test;
+
+/// Why a value cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Not a number with an optional K, M or G.
+    #[error("memory size `{value}` is not a whole number followed by K, M or G; write for example 256M")]
+    MemorySyntax {
+        /// What was given.
+        value: String,
+    },
+    /// Not within [`MemorySize::MIN`] and [`MemorySize::MAX`].
+    #[error("memory size `{value}` is out of range; give 16M to 1023G")]
+    MemoryRange {
+        /// What was given.
+        value: String,
+    },
+    /// Not a whole number of pages.
+    #[error("memory size `{value}` is not a multiple of 4 KiB; give a multiple of 4K")]
+    MemoryAlignment {
+        /// What was given.
+        value: String,
+    },
+    /// Not a number from 1 to 32.
+    #[error("`{value}` CPUs cannot be had; give 1 to 32")]
+    CpuCount {
+        /// What was given.
+        value: String,
+    },
+    /// Not a console that exists.
+    #[error("serial console `{value}` is unknown; give stdio, null or file:PATH")]
+    Serial {
+        /// What was given.
+        value: String,
+    },
+    /// Not a readiness signal that exists.
+    #[error("readiness signal `{value}` is unknown; give serial:REGEX or port")]
+    Ready {
+        /// What was given.
+        value: String,
+    },
+    /// Not a regular expression.
+    #[error(
+        "readiness pattern `{value}` is not a regular expression; mend it, with \\ before what is meant literally"
+    )]
+    PatternSyntax {
+        /// The pattern.
+        value: String,
+        /// What the expression's parser says.
+        #[source]
+        source: Box<regex::Error>,
+    },
+    /// A pattern that any console satisfies before its first byte.
+    #[error("readiness pattern `{value}` matches an empty console; give one that needs at least one byte")]
+    PatternMatchesNothing {
+        /// The pattern.
+        value: String,
+    },
+    /// Not a number with `ms`, `s` or `m`.
+    #[error("time limit `{value}` is not a whole number followed by ms, s or m; write for example 60s")]
+    TimeoutSyntax {
+        /// What was given.
+        value: String,
+    },
+    /// Not within [`Timeout::MIN`] and [`Timeout::MAX`].
+    #[error("time limit `{value}` is out of range; give 1ms to 1440m")]
+    TimeoutRange {
+        /// What was given.
+        value: String,
+    },
+    /// Not a way to bring memory back.
+    #[error("memory mode `{value}` is unknown; give mmap")]
+    MemoryMode {
+        /// What was given.
+        value: String,
+    },
+    /// Something that a later version will have.
+    #[error("{what} is not in this version; {remedy}")]
+    NotInThisVersion {
+        /// The option or value.
+        what: &'static str,
+        /// What can be used in its place.
+        remedy: &'static str,
+    },
+    /// Neither a level nor filter directives.
+    #[error("log level `{value}` is unknown; give off, error, warn, info, debug or trace")]
+    LogLevel {
+        /// What was given.
+        value: String,
+    },
+    /// An initrd for the built-in guest, which has no use for one.
+    #[error(
+        "initrd `{value}` has no kernel to go with; give a kernel as well, or leave it out for the built-in guest"
+    )]
+    InitrdWithoutKernel {
+        /// The initrd.
+        value: String,
+    },
+    /// An empty path, which is mostly a script's unset variable.
+    #[error("{what} is an empty path; name a file")]
+    EmptyPath {
+        /// What the path is of.
+        what: &'static str,
+    },
+}

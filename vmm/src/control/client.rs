@@ -1,0 +1,102 @@
+//! The blocking client behind `rekindle snapshot`, `pause`, `resume` and `stop`.
+
+use std::io;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use super::http::{self, IncomingReply, Wire};
+use super::route::{self, FaultBody};
+use super::{Answer, Error, Fault, Request};
+
+/// How long a VM may take to answer anything but a snapshot.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+/// How often to look for the socket of a VM that has just been started.
+const LOOK_AGAIN: Duration = Duration::from_millis(1);
+/// How long a VM may take to read a request.
+const SEND_LIMIT: Duration = Duration::from_secs(10);
+
+/// A connection to one VM, for one request.
+#[derive(Debug)]
+pub struct Client {
+    stream: UnixStream,
+    path: PathBuf,
+    patience: Duration,
+}
+
+impl Client {
+    /// Connects to the VM that listens at `path`.
+    pub fn connect(path: &Path) -> Result<Self, Error> {
+        let stream = UnixStream::connect(path).map_err(|source| {
+            let path = path.to_owned();
+            match source.kind() {
+                io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => Error::NoVm { path, source },
+                // What the standard library says of a path that does not fit.
+                io::ErrorKind::InvalidInput => Error::PathTooLong { path },
+                _ => Error::Connect { path, source },
+            }
+        })?;
+        Ok(Self { stream, path: path.to_owned(), patience: PATIENCE })
+    }
+
+    /// The same for a VM that has just been started, whose socket may take up to `limit` to be there.
+    pub fn connect_within(path: &Path, limit: Duration) -> Result<Self, Error> {
+        let deadline = Instant::now() + limit;
+        loop {
+            match Self::connect(path) {
+                Err(Error::NoVm { .. }) if Instant::now() < deadline => std::thread::sleep(LOOK_AGAIN),
+                connected => return connected,
+            }
+        }
+    }
+
+    /// Another limit in place of [`PATIENCE`].
+    #[must_use]
+    pub fn with_patience(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
+    }
+
+    /// Asks, and waits for the answer: for ever for a snapshot, whose time depends on the guest and the disk.
+    pub fn ask(self, request: &Request) -> Result<Answer, Error> {
+        let spelled = route::spell(request)?;
+        let mut wire = Wire::new(&self.stream);
+        // A server that refuses a request early has answered before it was written in full: look for that first.
+        let sent = wire.write_request(&spelled, SEND_LIMIT);
+        let deadline = match request {
+            Request::Snapshot(_) => None,
+            _ => Some(Instant::now() + self.patience),
+        };
+        let received = match (wire.read_reply(deadline), sent) {
+            (Err(_), Err(unsent)) => Err(unsent),
+            (received, _) => received,
+        };
+        let IncomingReply { status, exit_code, body } = received.map_err(|error| self.lost(error))?;
+        let foreign = |what| Error::Protocol { path: self.path.clone(), what };
+        match status {
+            204 => Ok(Answer::Done),
+            200 => route::parse_answer(request, &body).ok_or_else(|| foreign("an answer to something else")),
+            _ => {
+                let fault: FaultBody =
+                    serde_json::from_slice(&body).map_err(|_| foreign("an error without a message"))?;
+                let exit_code = exit_code.filter(|code| (1..=5).contains(code)).unwrap_or(Fault::FAILED);
+                Err(Error::Fault(Fault { message: fault.fault_message, exit_code }))
+            }
+        }
+    }
+
+    fn lost(&self, error: http::Error) -> Error {
+        let path = self.path.clone();
+        match error {
+            http::Error::Io(source) => Error::Lost { path, source },
+            http::Error::CutShort => Error::Lost { path, source: io::ErrorKind::UnexpectedEof.into() },
+            http::Error::Late => Error::Silent { path, limit: self.patience },
+            http::Error::Syntax(_) | http::Error::Length | http::Error::TransferEncoding => {
+                Error::Protocol { path, what: "not HTTP/1.1" }
+            }
+            http::Error::HeadTooLong | http::Error::BodyTooLong { .. } => {
+                Error::Protocol { path, what: "an answer that is too long" }
+            }
+        }
+    }
+}

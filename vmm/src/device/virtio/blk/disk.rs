@@ -1,0 +1,218 @@
+//! What lies behind a disk on the host: a regular file or a block device, opened, locked and measured.
+//!
+//! Knows sectors and bytes, and nothing of requests.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{self, Seek, SeekFrom};
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustix::fs::{FallocateFlags, fallocate};
+use rustix::io::Errno;
+use vm_memory::VolatileSlice;
+
+use crate::sys::vectored;
+
+/// The unit of a disk: 512 bytes, whatever the host's disk has (virtio 1.2, 5.2.4).
+pub const SECTOR: u64 = 512;
+
+/// Zeroes, where the file system has no quicker way to make some.
+static ZEROES: [u8; 64 << 10] = [0; 64 << 10];
+
+/// Why a disk cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The name is none that a disk can have.
+    #[error("disk id `{id}` is not 1 to 20 of a-z A-Z 0-9 - _ .")]
+    Id {
+        /// What was given.
+        id: String,
+    },
+    /// It cannot be opened.
+    #[error("cannot open disk `{}`", path.display())]
+    Open {
+        /// The file.
+        path: PathBuf,
+        /// What the system answered.
+        #[source]
+        source: io::Error,
+    },
+    /// It is a directory, a pipe or something else that has no sectors.
+    #[error("disk `{}` is neither a regular file nor a block device", path.display())]
+    Kind {
+        /// The file.
+        path: PathBuf,
+    },
+    /// It has no sectors, or part of one.
+    #[error("disk `{}` has {len} bytes, which is no whole number of 512-byte sectors, or none", path.display())]
+    Length {
+        /// The file.
+        path: PathBuf,
+        /// Its length in bytes.
+        len: u64,
+    },
+    /// Somebody else writes to it, or reads what we would write to.
+    #[error("disk `{}` is in use by another VM", path.display())]
+    Busy {
+        /// The file.
+        path: PathBuf,
+    },
+    /// It is not as long as when the image was taken.
+    #[error("disk `{}` has {len} bytes, it had {saved} when the image was taken", path.display())]
+    Resized {
+        /// The file.
+        path: PathBuf,
+        /// Its length in bytes.
+        len: u64,
+        /// Its length in the image.
+        saved: u64,
+    },
+    /// It was written to since the image was taken, so the guest's memory and its disk do not belong together.
+    #[error("disk `{}` was modified since the image was taken", path.display())]
+    Modified {
+        /// The file.
+        path: PathBuf,
+    },
+    /// It is a block device, which does not tell when it was modified.
+    #[error("nothing tells whether block device `{}` was modified since the image was taken; say that it is right by \
+        naming it again", path.display())]
+    Untold {
+        /// The device.
+        path: PathBuf,
+    },
+    /// The image says what no disk can be.
+    #[error("the image's record of disk `{}` makes no sense", path.display())]
+    Record {
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+/// A file or a block device that is a guest's disk. It is locked for as long as this lives: by one guest that may
+/// write to it, or by any number that read it.
+#[derive(Debug)]
+pub struct Disk {
+    path: PathBuf,
+    file: Arc<File>,
+    is_read_only: bool,
+    /// Whether it is a regular file, which tells when it was modified.
+    pub(super) is_file: bool,
+    /// In bytes: a multiple of [`SECTOR`], not 0.
+    len: u64,
+}
+
+impl Disk {
+    /// Opens the disk at `path`.
+    ///
+    /// # Errors
+    /// It does not exist, cannot be opened that way, is not made of sectors, or another process has it.
+    pub fn open(path: &Path, read_only: bool) -> Result<Self, Error> {
+        let failed = |source| Error::Open { path: path.to_owned(), source };
+        // Looked at before it is opened: to open a pipe would wait for its other end.
+        let kind = std::fs::metadata(path).map_err(failed)?.file_type();
+        if !kind.is_file() && !kind.is_block_device() {
+            return Err(Error::Kind { path: path.to_owned() });
+        }
+        let mut file = OpenOptions::new().read(true).write(!read_only).open(path).map_err(failed)?;
+        let len = file.seek(SeekFrom::End(0)).map_err(failed)?;
+        if len == 0 || !len.is_multiple_of(SECTOR) {
+            return Err(Error::Length { path: path.to_owned(), len });
+        }
+        lock(&file, path, read_only)?;
+        let path = std::path::absolute(path).map_err(failed)?;
+        Ok(Self { path, file: Arc::new(file), is_read_only: read_only, is_file: kind.is_file(), len })
+    }
+
+    /// Its absolute path.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// In bytes: a multiple of [`SECTOR`], not 0.
+    #[must_use]
+    #[expect(clippy::len_without_is_empty, reason = "no disk is empty")]
+    pub fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// Whether nobody may write to it.
+    #[must_use]
+    pub fn is_read_only(&self) -> bool {
+        self.is_read_only
+    }
+
+    /// When the file was last modified, in nanoseconds since 1970; `None` for a block device, where that says nothing,
+    /// and where the file system does not tell.
+    #[must_use]
+    pub fn modified_ns(&self) -> Option<i64> {
+        let metadata = self.is_file.then(|| self.file.metadata().ok()).flatten()?;
+        Some(metadata.mtime().saturating_mul(1_000_000_000).saturating_add(metadata.mtime_nsec()))
+    }
+
+    pub(super) fn read(&self, to: &[VolatileSlice<'_>], at: u64) -> io::Result<()> {
+        vectored::read_exact_at(&self.file, to, at)
+    }
+
+    pub(super) fn write(&self, from: &[VolatileSlice<'_>], at: u64) -> io::Result<()> {
+        vectored::write_all_at(&self.file, from, at)
+    }
+
+    /// For operations that go on by themselves.
+    pub(super) fn file(&self) -> &Arc<File> {
+        &self.file
+    }
+
+    pub(super) fn flush(&self) -> io::Result<()> {
+        self.file.sync_data()
+    }
+
+    /// Gives space back to the host, where the host can take it: the driver cares no more for what is there.
+    pub(super) fn discard(&self, at: u64, bytes: u64) -> io::Result<()> {
+        match self.allocate(FallocateFlags::PUNCH_HOLE, at, bytes) {
+            Err(e) if is_unsupported(e) => Ok(()),
+            done => Ok(done?),
+        }
+    }
+
+    pub(super) fn write_zeroes(&self, at: u64, bytes: u64, may_unmap: bool) -> io::Result<()> {
+        let way = if may_unmap { FallocateFlags::PUNCH_HOLE } else { FallocateFlags::ZERO_RANGE };
+        match self.allocate(way, at, bytes) {
+            Err(e) if is_unsupported(e) => {
+                let mut done = 0;
+                while done < bytes {
+                    let piece = &ZEROES[..ZEROES.len().min((bytes - done) as usize)];
+                    self.file.write_all_at(piece, at + done)?;
+                    done += piece.len() as u64;
+                }
+                Ok(())
+            }
+            done => Ok(done?),
+        }
+    }
+
+    fn allocate(&self, how: FallocateFlags, at: u64, bytes: u64) -> Result<(), Errno> {
+        if bytes == 0 {
+            return Ok(());
+        }
+        fallocate(&*self.file, how | FallocateFlags::KEEP_SIZE, at, bytes)
+    }
+}
+
+fn is_unsupported(error: Errno) -> bool {
+    [Errno::OPNOTSUPP, Errno::NOSYS, Errno::INVAL].contains(&error)
+}
+
+/// Advisory, as every lock here: against two guests on one disk, not against malice.
+fn lock(file: &File, path: &Path, is_shared: bool) -> Result<(), Error> {
+    let locked = if is_shared { file.try_lock_shared() } else { file.try_lock() };
+    match locked {
+        Ok(()) => Ok(()),
+        Err(TryLockError::WouldBlock) => Err(Error::Busy { path: path.to_owned() }),
+        Err(TryLockError::Error(error)) => {
+            tracing::warn!(%error, path = %path.display(), "this disk cannot be locked; see to it that one VM uses it");
+            Ok(())
+        }
+    }
+}

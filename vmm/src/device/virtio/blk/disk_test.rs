@@ -1,0 +1,124 @@
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use snapshot_format::codec::Blob;
+use snapshot_format::state::VirtioBlkState;
+use tempfile::TempDir;
+use vm_memory::{GuestAddress, GuestMemoryBackend};
+
+use super::super::mock;
+use super::*;
+
+fn dir_with(name: &str, len: usize) -> (TempDir, std::path::PathBuf) {
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join(name);
+    fs::write(&path, vec![7; len]).unwrap();
+    (dir, path)
+}
+
+/// What an image would say of the disk.
+fn state_of(disk: &Disk) -> VirtioBlkState {
+    VirtioBlkState {
+        transport: Default::default(),
+        path: Blob(disk.path().as_os_str().as_bytes().to_vec()),
+        read_only: disk.is_read_only(),
+        len: disk.len(),
+        modified_ns: disk.modified_ns().unwrap(),
+    }
+}
+
+#[test]
+fn what_is_no_disk_is_refused_by_name() {
+    let (dir, path) = dir_with("odd", 513);
+    assert!(matches!(Disk::open(&path, false), Err(Error::Length { len: 513, .. })));
+    fs::write(&path, b"").unwrap();
+    assert!(matches!(Disk::open(&path, false), Err(Error::Length { len: 0, .. })));
+    assert!(matches!(Disk::open(dir.path(), true), Err(Error::Kind { .. })));
+    assert!(matches!(Disk::open(Path::new("/dev/null"), true), Err(Error::Kind { .. })));
+    assert!(matches!(Disk::open(&dir.path().join("none"), true), Err(Error::Open { .. })));
+}
+
+#[test]
+fn one_may_write_or_many_may_read() {
+    let (_dir, path) = dir_with("disk", 1024);
+    let writer = Disk::open(&path, false).unwrap();
+    assert!(matches!(Disk::open(&path, false), Err(Error::Busy { .. })));
+    assert!(matches!(Disk::open(&path, true), Err(Error::Busy { .. })));
+    drop(writer);
+    let readers = [Disk::open(&path, true).unwrap(), Disk::open(&path, true).unwrap()];
+    assert!(matches!(Disk::open(&path, false), Err(Error::Busy { .. })));
+    drop(readers);
+    Disk::open(&path, false).unwrap();
+}
+
+#[test]
+fn a_disk_that_has_changed_is_not_the_image_s() {
+    let (dir, path) = dir_with("disk", 1024);
+    let state = state_of(&Disk::open(&path, false).unwrap());
+    assert_eq!(Disk::reopen(&state, None).unwrap().len(), 1024);
+
+    let file = fs::File::options().write(true).open(&path).unwrap();
+    let later = file.metadata().unwrap().modified().unwrap() + std::time::Duration::from_nanos(1);
+    file.set_modified(later).unwrap();
+    assert!(matches!(Disk::reopen(&state, None), Err(Error::Modified { .. })));
+    // Another file is the user's word; but not another length.
+    let other = dir.path().join("other");
+    fs::write(&other, [0; 1024]).unwrap();
+    assert_eq!(Disk::reopen(&state, Some(&other)).unwrap().path(), other);
+    fs::write(&other, [0; 512]).unwrap();
+    assert!(matches!(Disk::reopen(&state, Some(&other)), Err(Error::Resized { len: 512, saved: 1024, .. })));
+    file.set_len(2048).unwrap();
+    assert!(matches!(Disk::reopen(&state, None), Err(Error::Resized { len: 2048, saved: 1024, .. })));
+    fs::remove_file(&path).unwrap();
+    assert!(matches!(Disk::reopen(&state, None), Err(Error::Open { .. })));
+}
+
+#[test]
+fn a_record_that_no_disk_leaves_is_refused() {
+    let (_dir, path) = dir_with("disk", 1024);
+    let good = state_of(&Disk::open(&path, true).unwrap());
+    let refused = |change: &dyn Fn(&mut VirtioBlkState)| {
+        let mut state = good.clone();
+        change(&mut state);
+        matches!(Disk::reopen(&state, None), Err(Error::Record { .. }))
+    };
+    assert!(refused(&|state| state.path = Blob(b"disk".to_vec())));
+    assert!(refused(&|state| state.path = Blob(b"/di\0sk".to_vec())));
+    assert!(refused(&|state| state.path = Blob(Vec::new())));
+    assert!(refused(&|state| state.len = 0));
+    assert!(refused(&|state| state.len = 1000));
+}
+
+/// More pieces than the kernel takes at a time, and empty ones among them.
+#[test]
+fn many_pieces_are_read_and_written() {
+    let (_dir, path) = dir_with("disk", 8192);
+    let content: Vec<u8> = (0..8192_u32).map(|n| (n % 251) as u8).collect();
+    fs::write(&path, &content).unwrap();
+    let disk = Disk::open(&path, false).unwrap();
+    let memory = mock::ram();
+    let piece = |n: u64| memory.get_slice(GuestAddress(2 * n), (n % 3) as usize).unwrap();
+    let pieces: Vec<_> = (0..3000).map(piece).collect();
+    disk.read(&pieces, 512).unwrap();
+    let mut at = 512;
+    for slice in &pieces {
+        let mut bytes = vec![0; slice.len()];
+        slice.copy_to(&mut bytes[..]);
+        assert_eq!(bytes, content[at..at + slice.len()]);
+        at += slice.len();
+    }
+    disk.write(&pieces, 1024).unwrap();
+    assert_eq!(fs::read(&path).unwrap()[1024..1024 + at - 512], content[512..at]);
+    assert!(disk.read(&pieces, 8192 - 100).is_err(), "the disk ends");
+}
+
+/// Opening one needs a device and the right to it: where there is none, the kind alone is looked at.
+#[test]
+fn an_image_s_word_is_not_enough_for_a_block_device() {
+    let (_dir, path) = dir_with("disk", 1024);
+    let mut disk = Disk::open(&path, true).unwrap();
+    disk.is_file = false;
+    assert_eq!(disk.modified_ns(), None);
+    assert!(matches!(disk.unmodified_since(0), Err(Error::Untold { .. })));
+}

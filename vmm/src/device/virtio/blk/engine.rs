@@ -1,0 +1,159 @@
+//! How requests get to the disk: by an io_uring where the host has one, else one after the other on the worker.
+//!
+//! The ring is made when the first request comes: a guest that is restored and leaves its disk alone does not pay.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::event::{EventfdFlags, eventfd};
+
+use super::Blk;
+use super::request::{Failure, Operation, Request};
+use crate::device::virtio::{Broken, Virtqueue};
+use crate::memory::GuestRam;
+use crate::sys::uring::Uring;
+
+/// How many requests go on side by side.
+const DEPTH: u32 = 64;
+
+/// A request that is on its way.
+type Flight = (Request, Operation);
+
+/// A request that has come back.
+pub(super) type Done = (Flight, io::Result<usize>);
+
+/// The way to the disk, and the requests on it.
+#[derive(Debug)]
+pub(super) struct Engine {
+    /// Readable when a request has come back. `None` if there was no eventfd to be had.
+    completed: Option<OwnedFd>,
+    /// Made when it is needed.
+    ring: Option<Uring<Flight>>,
+    /// The host has no io_uring, or none for us.
+    is_refused: bool,
+}
+
+impl Default for Engine {
+    fn default() -> Self {
+        let completed = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).ok();
+        Self { is_refused: completed.is_none(), completed, ring: None }
+    }
+}
+
+impl Engine {
+    /// One request after the other, as where there is no io_uring.
+    #[cfg(test)]
+    pub(super) fn synchronous() -> Self {
+        Self { completed: None, ring: None, is_refused: true }
+    }
+
+    pub(super) fn source(&self) -> Option<BorrowedFd<'_>> {
+        self.completed.as_ref().map(AsFd::as_fd)
+    }
+
+    /// The source has been heard.
+    pub(super) fn acknowledge(&self) {
+        if let Some(completed) = &self.completed {
+            // Empty already if what it told of was seen before.
+            let _ = rustix::io::read(completed, &mut [0; 8]);
+        }
+    }
+
+    pub(super) fn is_idle(&self) -> bool {
+        self.ring.as_ref().is_none_or(Uring::is_idle)
+    }
+
+    /// Whether one more request can be begun.
+    fn has_room(&self) -> bool {
+        self.ring.as_ref().is_none_or(Uring::has_room)
+    }
+
+    pub(super) fn wait(&mut self) -> Result<(), Broken> {
+        self.ring.as_mut().map_or(Ok(()), Uring::wait).map_err(Broken::Engine)
+    }
+
+    pub(super) fn done(&mut self) -> Option<Done> {
+        self.ring.as_mut()?.done()
+    }
+
+    /// Leaves nothing on its way, not even what a ring that has failed will never finish.
+    pub(super) fn reset(&mut self) {
+        if !self.is_idle() {
+            self.ring = None;
+        }
+    }
+
+    fn submit(&mut self) -> Result<(), Broken> {
+        self.ring.as_mut().map_or(Ok(()), Uring::submit).map_err(Broken::Engine)
+    }
+
+    fn ring(&mut self) -> Option<&mut Uring<Flight>> {
+        if self.ring.is_none() && !self.is_refused {
+            let made = self.completed.as_ref().map(|completed| Uring::new(DEPTH, completed.as_fd()));
+            match made.transpose() {
+                Ok(ring) => self.ring = ring,
+                Err(error) => {
+                    tracing::debug!(%error, "no io_uring: disk requests go one after the other");
+                    self.is_refused = true;
+                }
+            }
+        }
+        self.ring.as_mut()
+    }
+}
+
+impl Blk {
+    /// Begins every request there is, as far as there is room.
+    pub(super) fn take_all(&mut self, queue: &mut Virtqueue) -> Result<(), Broken> {
+        loop {
+            queue.silence()?;
+            while self.engine.has_room() {
+                let Some(chain) = queue.take()? else { break };
+                let request = self.read_request(chain, queue.memory())?;
+                if let Some(request) = self.begin(request, queue.memory()) {
+                    let written = self.serve(&request, queue.memory())?;
+                    queue.answer(request.chain.head(), written)?;
+                }
+            }
+            self.engine.submit()?;
+            // Without room the doorbell stays silent: the next one that comes back makes some.
+            if queue.is_to_rest() || !self.engine.has_room() || !queue.listen()? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Sends the request on its way, or gives it back if it has to be served here.
+    fn begin(&mut self, request: Request, memory: &GuestRam) -> Option<Request> {
+        let Some(operation) = self.operation(&request) else { return Some(request) };
+        let buffers = if operation.writes > 0 { &request.chain.writable } else { &request.chain.readable };
+        let parts: Vec<_> = buffers.parts(operation.bytes.clone()).collect();
+        let Operation { transfer, at, .. } = operation;
+        let file = self.disk.file().clone();
+        let Some(ring) = self.engine.ring() else { return Some(request) };
+        let refused = ring.begin((request, operation), transfer, &file, at, memory, parts.into_iter());
+        refused.map(|(request, _)| request)
+    }
+
+    /// Answers every request that has come back.
+    pub(super) fn finish_done(&mut self, queue: &mut Virtqueue) -> Result<(), Broken> {
+        while let Some(done) = self.engine.done() {
+            self.finish(done, queue)?;
+        }
+        Ok(())
+    }
+
+    /// Answers a request that has come back.
+    pub(super) fn finish(&mut self, done: Done, queue: &mut Virtqueue) -> Result<(), Broken> {
+        let ((request, operation), moved) = done;
+        let wanted = operation.bytes.len();
+        let outcome = match moved {
+            Ok(moved) if moved == wanted => Ok(operation.writes),
+            // Less than all, which ends of files and signals make: once more, until it is clear.
+            Ok(_) => self.execute(&request, queue.memory()),
+            Err(error) => Err(Failure::Host(error)),
+        };
+        let written = self.conclude(&request, outcome, queue.memory())?;
+        queue.answer(request.chain.head(), written)
+    }
+}

@@ -1,0 +1,184 @@
+//! Disks (virtio 1.2, 5.2): requests out of one queue to a file or a block device, side by side where the host has
+//! io_uring, else one after the other.
+//!
+//! A device at rest has no request in flight, and all that was acknowledged is in
+//! the host's page cache at least, as with a disk's own cache. What the guest has flushed is on the host's disk.
+
+mod disk;
+mod engine;
+mod request;
+mod saved;
+
+#[cfg(test)]
+mod blk_test;
+#[cfg(test)]
+mod disk_test;
+
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+
+pub use disk::{Disk, Error, SECTOR};
+pub(super) use saved::KIND;
+pub use saved::{Wiring, section};
+
+use super::{Broken, ConfigSpace, Queues, VirtioDevice};
+use engine::Engine;
+
+/// The device ID.
+const ID: u32 = 2;
+/// One queue, for requests.
+const QUEUES: [u16; 1] = [256];
+
+/// Feature bits (5.2.3).
+mod feature {
+    pub(super) const SEG_MAX: u64 = 1 << 2;
+    pub(super) const RO: u64 = 1 << 5;
+    pub(super) const BLK_SIZE: u64 = 1 << 6;
+    pub(super) const FLUSH: u64 = 1 << 9;
+    pub(super) const DISCARD: u64 = 1 << 13;
+    pub(super) const WRITE_ZEROES: u64 = 1 << 14;
+}
+
+/// The most bytes that one request may read or write, or clear: a machine that is to come to rest waits for one.
+const MOST_BYTES: u64 = 64 << 20;
+/// The most ranges in one request to discard, or to write zeroes.
+const MOST_RANGES: u32 = 1;
+
+/// What a disk is called: the user's name for it, the guest's serial number, and the name of its section.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct DiskId(String);
+
+impl DiskId {
+    /// The longest id, in bytes: what the serial number of a virtio disk has room for.
+    pub const MAX: usize = 20;
+
+    /// # Errors
+    /// `id` is empty, longer than [`Self::MAX`], or has a character that is none of `a-z A-Z 0-9 - _ .`
+    pub fn new(id: &str) -> Result<Self, Error> {
+        let is_plain = id.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
+        if id.is_empty() || id.len() > Self::MAX || !is_plain {
+            return Err(Error::Id { id: id.to_owned() });
+        }
+        Ok(Self(id.to_owned()))
+    }
+
+    /// The id.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// A disk.
+#[derive(Debug)]
+pub struct Blk {
+    // Configuration.
+    id: DiskId,
+    // Connections.
+    disk: Disk,
+    engine: Engine,
+    /// Whether the log has heard that the host's disk fails: a guest may try as often as it likes.
+    failure_logged: bool,
+    // Guest-visible state.
+    config: Arc<ConfigSpace>,
+    /// Whether the driver knows that it has to flush. Follows from the features that it has accepted.
+    write_back: bool,
+}
+
+impl Blk {
+    /// A disk over `disk`.
+    #[must_use]
+    pub fn new(id: DiskId, disk: Disk) -> Self {
+        let config = Arc::new(ConfigSpace::new(config(&disk), 0..0));
+        Self { id, disk, engine: Engine::default(), failure_logged: false, config, write_back: false }
+    }
+
+    /// What it is called.
+    #[must_use]
+    pub fn id(&self) -> &DiskId {
+        &self.id
+    }
+}
+
+/// `struct virtio_blk_config` (5.2.4), as far as our features go.
+fn config(disk: &Disk) -> Vec<u8> {
+    let mut bytes = vec![0; 60];
+    let mut put = |at: usize, field: &[u8]| bytes[at..at + field.len()].copy_from_slice(field);
+    let most_sectors = (MOST_BYTES / SECTOR) as u32;
+    put(0, &(disk.len() / SECTOR).to_le_bytes());
+    // seg_max: header and status take a descriptor each.
+    put(12, &u32::from(QUEUES[0] - 2).to_le_bytes());
+    // blk_size
+    put(20, &(SECTOR as u32).to_le_bytes());
+    // max_discard_sectors, max_discard_seg, discard_sector_alignment
+    put(36, &most_sectors.to_le_bytes());
+    put(40, &MOST_RANGES.to_le_bytes());
+    put(44, &8_u32.to_le_bytes());
+    // max_write_zeroes_sectors, max_write_zeroes_seg, write_zeroes_may_unmap
+    put(48, &most_sectors.to_le_bytes());
+    put(52, &MOST_RANGES.to_le_bytes());
+    put(56, &[1]);
+    bytes
+}
+
+impl VirtioDevice for Blk {
+    fn id(&self) -> u32 {
+        ID
+    }
+
+    fn queue_sizes(&self) -> &'static [u16] {
+        &QUEUES
+    }
+
+    fn features(&self) -> u64 {
+        let of_all = feature::SEG_MAX | feature::BLK_SIZE | feature::FLUSH;
+        let of_kind =
+            if self.disk.is_read_only() { feature::RO } else { feature::DISCARD | feature::WRITE_ZEROES };
+        of_all | of_kind
+    }
+
+    fn config(&self) -> Arc<ConfigSpace> {
+        Arc::clone(&self.config)
+    }
+
+    fn activate(&mut self, driver_features: u64) {
+        self.write_back = driver_features & feature::FLUSH != 0;
+    }
+
+    fn reset(&mut self) {
+        self.engine.reset();
+    }
+
+    fn sources(&self) -> Vec<BorrowedFd<'_>> {
+        self.engine.source().into_iter().collect()
+    }
+
+    fn queue_ready(&mut self, queue: usize, queues: &mut Queues) -> Result<(), Broken> {
+        let Some(queue) = queues.get_mut(queue) else { return Ok(()) };
+        self.take_all(queue)
+    }
+
+    fn source_ready(&mut self, _source: usize, queues: &mut Queues) -> Result<(), Broken> {
+        self.engine.acknowledge();
+        let Some(queue) = queues.get_mut(0) else { return Ok(()) };
+        self.finish_done(queue)?;
+        // There is room again for what had to wait.
+        self.take_all(queue)
+    }
+
+    fn drain(&mut self, queues: &mut Queues) -> Result<(), Broken> {
+        let mut result = Ok(());
+        while !self.engine.is_idle() {
+            self.engine.wait()?;
+            while let Some(done) = self.engine.done() {
+                // What cannot be answered is completed all the same.
+                let answered = match queues.get_mut(0) {
+                    Some(queue) => self.finish(done, queue),
+                    None => Ok(()),
+                };
+                result = result.and(answered);
+            }
+        }
+        result
+    }
+}

@@ -1,0 +1,89 @@
+//! A disk to and from its section.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use snapshot_format::codec::Blob;
+use snapshot_format::state::VirtioBlkState;
+
+use super::{Blk, Disk, DiskId, Error, SECTOR};
+use crate::device::virtio::transport::{self, Mmio};
+use crate::lifecycle::{Persist, Quiesced};
+
+/// The name of a disk's section.
+pub fn section(id: &DiskId) -> String {
+    format!("{KIND}:{}", id.as_str())
+}
+
+/// The part before the colon.
+pub(crate) const KIND: &str = "virtio-blk";
+
+/// A restored disk's connections.
+#[derive(Debug)]
+pub struct Wiring {
+    /// The transport's.
+    pub transport: transport::Wiring,
+    /// What the disk is called: the instance in its section's name.
+    pub id: DiskId,
+    /// What lies behind it: from [`Disk::reopen`].
+    pub disk: Disk,
+}
+
+impl Persist for Mmio<Blk> {
+    type State = VirtioBlkState;
+    type Wiring = Wiring;
+    type Error = transport::Error;
+
+    fn save(&self, at_rest: &Quiesced<'_>) -> VirtioBlkState {
+        let transport = self.save_transport(at_rest);
+        let blk = self.device().expect("a machine at rest has quiesced its devices");
+        let Blk { id: _, disk, engine: _, failure_logged: _, config: _, write_back: _ } = blk;
+        VirtioBlkState {
+            transport,
+            path: Blob(disk.path().as_os_str().as_bytes().to_vec()),
+            read_only: disk.is_read_only(),
+            len: disk.len(),
+            modified_ns: disk.modified_ns().unwrap_or(0),
+        }
+    }
+
+    fn restore(state: VirtioBlkState, wiring: Wiring) -> Result<Self, transport::Error> {
+        // The rest of the state was compared with the disk when it was opened.
+        let VirtioBlkState { transport, path: _, read_only: _, len: _, modified_ns: _ } = state;
+        let Wiring { transport: wiring, id, disk } = wiring;
+        Self::restore_transport(&transport, Blk::new(id, disk), wiring)
+    }
+}
+
+impl Disk {
+    /// The disk of an image: the same file, which must not have changed since; or `instead`, whose contents are the
+    /// user's responsibility and which must be as long.
+    ///
+    /// A block device is never opened on the image's word alone: it cannot be told from one that has changed, and an
+    /// image of a stranger's could name any.
+    ///
+    /// # Errors
+    /// As [`Disk::open`]; or it was changed.
+    pub fn reopen(saved: &VirtioBlkState, instead: Option<&Path>) -> Result<Self, Error> {
+        let VirtioBlkState { transport: _, path: Blob(path), read_only, len, modified_ns } = saved;
+        let recorded = Path::new(OsStr::from_bytes(path));
+        if !recorded.is_absolute() || path.contains(&0) || *len == 0 || !len.is_multiple_of(SECTOR) {
+            return Err(Error::Record { path: recorded.to_owned() });
+        }
+        let disk = Self::open(instead.unwrap_or(recorded), *read_only)?;
+        if disk.len() != *len {
+            return Err(Error::Resized { path: disk.path().to_owned(), len: disk.len(), saved: *len });
+        }
+        if instead.is_some() { Ok(disk) } else { disk.unmodified_since(*modified_ns) }
+    }
+
+    /// This disk, if it tells that it was last modified at `saved_ns`.
+    pub(super) fn unmodified_since(self, saved_ns: i64) -> Result<Self, Error> {
+        match self.modified_ns() {
+            Some(now) if now == saved_ns => Ok(self),
+            Some(_) => Err(Error::Modified { path: self.path().to_owned() }),
+            None => Err(Error::Untold { path: self.path().to_owned() }),
+        }
+    }
+}

@@ -1,0 +1,230 @@
+//! A driver without manners, as a program in bytes, for the fuzz target: what it says to a device, and what must hold
+//! of the device whatever it says. Behind the feature `testing`; no program uses it.
+
+use std::fs::{self, File};
+use std::os::fd::AsRawFd;
+use std::path::PathBuf;
+
+use rustix::fs::{MemfdFlags, memfd_create};
+use vm_memory::{Bytes, GuestAddress};
+
+use super::blk::{self, Blk, Disk, DiskId};
+use super::rng::Rng;
+use super::transport::{Mmio, Wiring};
+use super::{Slot, VirtioDevice};
+use crate::bus::BusDevice;
+use crate::irq::IrqLine;
+use crate::lifecycle::{Persist, Quiesced};
+use crate::memory::{GuestRam, RamRegion};
+
+/// Guest memory of the programs: two regions, so that there is a border and a hole.
+const REGIONS: [(u64, usize); 2] = [(0, 0x1_0000), (0x1_8000, 0x8000)];
+/// Sectors of the disk.
+const SECTORS: u64 = 32;
+/// The size of the queue that [`Op::SetUp`] makes, and its rings.
+const SIZE: u32 = 8;
+const RINGS: [(u64, u32); 3] = [(0x80, 0x1000), (0x90, 0x2000), (0xa0, 0x3000)];
+/// What follows the number of an operation: at most so many bytes.
+const MOST_BYTES: usize = 255;
+
+/// What a driver can do. Each is a byte, and its operands follow.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Op {
+    /// Follow the rules up to a ready driver with a ready queue; one operand says which features are taken.
+    SetUp,
+    /// Write a register or the configuration: place (2 bytes), value (4 bytes).
+    Write,
+    /// Access with any width: place (2 bytes), width, bytes.
+    Access,
+    /// Write memory: address (3 bytes), length (1 byte), bytes.
+    Poke,
+    /// Make one more chain available: its head.
+    Offer,
+    /// The device's turn.
+    Serve,
+    /// The machine is saved and restored.
+    Restore,
+}
+
+impl Op {
+    const ALL: [Self; 7] =
+        [Self::SetUp, Self::Write, Self::Access, Self::Poke, Self::Offer, Self::Serve, Self::Restore];
+}
+
+/// The rest of a program. Beyond its end there are zeros.
+pub(super) struct Program<'a>(pub(super) &'a [u8]);
+
+impl Program<'_> {
+    fn take<const N: usize>(&mut self) -> [u8; N] {
+        let mut taken = [0; N];
+        let len = N.min(self.0.len());
+        taken[..len].copy_from_slice(&self.0[..len]);
+        self.0 = &self.0[len..];
+        taken
+    }
+
+    fn byte(&mut self) -> u8 {
+        let [byte] = self.take();
+        byte
+    }
+
+    fn word(&mut self) -> u32 {
+        u32::from_le_bytes(self.take())
+    }
+
+    fn bytes(&mut self, len: usize) -> Vec<u8> {
+        (0..len.min(MOST_BYTES)).map(|_| self.byte()).collect()
+    }
+
+    pub(super) fn next_op(&mut self) -> Option<Op> {
+        let (&first, rest) = self.0.split_first()?;
+        self.0 = rest;
+        Some(Op::ALL[usize::from(first) % Op::ALL.len()])
+    }
+}
+
+/// Runs a program against a device; its first byte says which.
+///
+/// # Panics
+/// Something does not hold that must.
+pub fn drive(program: &[u8]) {
+    let Some((&kind, program)) = program.split_first() else { return };
+    let regions = REGIONS.map(|(base, len)| RamRegion::anonymous(GuestAddress(base), len).expect("memory"));
+    let memory = GuestRam::from_regions(regions.into()).expect("they do not overlap");
+    let slot = Slot::new(0).expect("there is a first");
+    if kind & 1 == 0 {
+        let rng = Mmio::new(slot, Rng::default(), wiring(&memory)).expect("eventfds");
+        run(rng, Program(program), &memory, |state| {
+            Mmio::<Rng>::restore(state, wiring(&memory)).expect("what was saved can be restored")
+        });
+    } else {
+        let (file, path) = disk_file();
+        let read_only = kind & 2 != 0;
+        let open = || Disk::open(&path, read_only).expect("it is a file of sectors");
+        let id = || DiskId::new("fuzz").expect("it is plain");
+        let blk = Mmio::new(slot, Blk::new(id(), open()), wiring(&memory)).expect("eventfds");
+        run(blk, Program(program), &memory, |state| {
+            let wiring = blk::Wiring { transport: wiring(&memory), id: id(), disk: open() };
+            Mmio::<Blk>::restore(state, wiring).expect("what was saved can be restored")
+        });
+        assert_eq!(
+            file.metadata().expect("it is open").len(),
+            SECTORS * blk::SECTOR,
+            "disks keep their length"
+        );
+        if read_only {
+            let bytes = fs::read(&path).expect("it is open");
+            assert!(bytes.iter().all(|byte| *byte == 0), "nobody writes to a read-only disk");
+        }
+    }
+}
+
+fn wiring(memory: &GuestRam) -> Wiring {
+    Wiring { memory: memory.clone(), irq: IrqLine::new().expect("an eventfd") }
+}
+
+/// A file in memory, and a path that leads to it.
+fn disk_file() -> (File, PathBuf) {
+    let file = File::from(memfd_create("disk", MemfdFlags::CLOEXEC).expect("a file in memory"));
+    file.set_len(SECTORS * blk::SECTOR).expect("it takes any length");
+    let path = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
+    (file, path)
+}
+
+fn run<D>(
+    mut device: Mmio<D>,
+    mut program: Program<'_>,
+    memory: &GuestRam,
+    restore: impl Fn(<Mmio<D> as Persist>::State) -> Mmio<D>,
+) where
+    D: VirtioDevice,
+    Mmio<D>: Persist,
+    <Mmio<D> as Persist>::State: Clone + PartialEq + std::fmt::Debug,
+{
+    while let Some(op) = program.next_op() {
+        if let Op::Restore = op {
+            let saved = device.save(&Quiesced::in_test());
+            drop(device);
+            device = restore(saved.clone());
+            assert_eq!(device.save(&Quiesced::in_test()), saved, "a restored device is the saved one");
+        } else {
+            step(&mut device, op, &mut program, memory);
+        }
+        check(&mut device);
+    }
+}
+
+/// Everything but [`Op::Restore`], which makes another device.
+pub(super) fn step<D: VirtioDevice>(
+    device: &mut Mmio<D>,
+    op: Op,
+    program: &mut Program<'_>,
+    memory: &GuestRam,
+) {
+    match op {
+        Op::SetUp => set_up(device, program.byte()),
+        Op::Write => {
+            let at = u64::from(u16::from_le_bytes(program.take()) & 0x1ff);
+            device.write(at, &program.word().to_le_bytes());
+        }
+        Op::Access => {
+            let at = u64::from(u16::from_le_bytes(program.take()));
+            let mut bytes = program.bytes(1 << (at % 4));
+            device.write(at, &bytes);
+            device.read(at, &mut bytes);
+        }
+        Op::Poke => {
+            let [a, b, c, len] = program.take();
+            let bytes = program.bytes(len.into());
+            // Where there is no memory there is nothing to write.
+            let _ = memory.write_slice(&bytes, GuestAddress(u32::from_le_bytes([a, b, c, 0]).into()));
+        }
+        Op::Offer => offer(memory, program.byte()),
+        Op::Serve => device.serve_here(),
+        Op::Restore => {}
+    }
+}
+
+/// What holds of a device at any time.
+fn check(device: &mut impl BusDevice) {
+    let mut status = [0; 4];
+    device.read(0x70, &mut status);
+    let [status, rest @ ..] = status;
+    assert_eq!(rest, [0; 3]);
+    let steps = [1, 2, 8, 4];
+    let climbed = steps.iter().take_while(|step| status & **step != 0).sum::<u8>();
+    assert_eq!(status & 0b1111, climbed, "status {status:#x}");
+    let mut interrupt = [0xff; 4];
+    device.read(0x60, &mut interrupt);
+    assert!(u32::from_le_bytes(interrupt) < 4);
+}
+
+fn set_up(device: &mut impl BusDevice, features: u8) {
+    let mut write = |at: u64, value: u32| device.write(at, &value.to_le_bytes());
+    for status in [0, 1, 3] {
+        write(0x70, status);
+    }
+    // Indirect descriptors and event indices from the operand, a write cache from it as well; and the standard.
+    write(0x24, 0);
+    write(0x20, u32::from(features & 3) << 28 | u32::from(features >> 2 & 1) << 9);
+    write(0x24, 1);
+    write(0x20, 1);
+    write(0x70, 11);
+    write(0x30, 0);
+    write(0x38, SIZE);
+    for (place, ring) in RINGS {
+        write(place, ring);
+        write(place + 4, 0);
+    }
+    write(0x44, 1);
+    write(0x70, 15);
+}
+
+/// Puts `head` into the next place of the available ring, wherever the driver's index is.
+fn offer(memory: &GuestRam, head: u8) {
+    let index = GuestAddress(0x2002);
+    let now: u16 = memory.read_obj(index).unwrap_or(0);
+    let place = GuestAddress(0x2004 + 2 * u64::from(now) % (2 * u64::from(SIZE)));
+    let offered = memory.write_obj(u16::from(head), place);
+    offered.and_then(|()| memory.write_obj(now.wrapping_add(1), index)).expect("the rings lie in memory");
+}

@@ -1,0 +1,137 @@
+//! One VM's view of its memory.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use kvm_ioctls::VmFd;
+use snapshot_format::pages::{FileOffset, Gpa, PageCount, Region};
+use vm_memory::{GuestAddress, GuestMemoryBackend, GuestMemoryRegion};
+
+use super::layout::{self, RamLayout};
+use super::{Error, GuestRam, Image, RamRegion};
+use crate::lifecycle::Quiesced;
+use crate::sys::{kvm, pagemap};
+
+/// What guest memory is before the guest has written it.
+#[derive(Clone, Debug)]
+enum Backing {
+    /// Zeros: a guest that was booted.
+    Anonymous,
+    /// The pages of an image: a guest that was restored. What it writes are private copies.
+    PrivateFile(Arc<Image>),
+}
+
+/// Guest memory, mapped into this process.
+#[derive(Debug)]
+pub struct Memory {
+    ram: GuestRam,
+    backing: Backing,
+    /// Where each region of `ram` lies in the memory file of an image, in the same order.
+    placement: Vec<Region>,
+}
+
+/// A run of pages that this process holds for itself: touched, if the guest was booted; written, if it was restored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OwnRun {
+    /// Which region.
+    pub region: usize,
+    /// Bytes of the region, page-aligned.
+    pub bytes: Range<usize>,
+}
+
+impl Memory {
+    /// Zeroed memory for a guest that is to boot. Takes space only where it is touched.
+    pub fn anonymous(layout: RamLayout) -> Result<Self, Error> {
+        let placement = place(layout)?;
+        let map = |region: &Region| {
+            let (gpa, bytes) = (region.guest().get(), region.pages().bytes());
+            RamRegion::anonymous(GuestAddress(gpa), bytes as usize).map_err(|source| Error::Reserve {
+                gpa,
+                bytes,
+                source,
+            })
+        };
+        Self::new(placement, Backing::Anonymous, map)
+    }
+
+    /// The memory of an image, mapped copy-on-write: nothing is read before it is touched, and nothing is ever
+    /// written to the file.
+    pub fn private_file(image: &Arc<Image>) -> Result<Self, Error> {
+        let placement = image.index().regions().to_vec();
+        let map = |region: &Region| {
+            let (gpa, bytes) = (region.guest().get(), region.pages().bytes());
+            RamRegion::private_file(GuestAddress(gpa), image.file(), region.offset().get(), bytes as usize)
+                .map_err(|source| Error::Map { gpa, bytes, source })
+        };
+        Self::new(placement, Backing::PrivateFile(Arc::clone(image)), map)
+    }
+
+    fn new(
+        placement: Vec<Region>,
+        backing: Backing,
+        map: impl Fn(&Region) -> Result<RamRegion, Error>,
+    ) -> Result<Self, Error> {
+        let regions = placement.iter().map(map).collect::<Result<Vec<_>, _>>()?;
+        let ram = GuestRam::from_regions(regions).map_err(Error::Regions)?;
+        Ok(Self { ram, backing, placement })
+    }
+
+    /// Gives the regions to KVM, one slot each. Call before anything that registers a device on the in-kernel buses:
+    /// see [`crate::irq::Chipset::create`]. The VM must not outlive this value.
+    pub(crate) fn plug(&self, vm: &VmFd) -> Result<(), Error> {
+        for (slot, region) in (0..).zip(self.ram.iter()) {
+            kvm::set_memory_slot(vm, slot, region)
+                .map_err(|source| Error::Slot { gpa: region.start_addr().0, source })?;
+        }
+        Ok(())
+    }
+
+    /// For devices and the loader.
+    pub fn ram(&self) -> &GuestRam {
+        &self.ram
+    }
+
+    /// Where each region lies in the memory file of an image.
+    pub fn placement(&self) -> &[Region] {
+        &self.placement
+    }
+
+    /// The image below, if the guest was restored.
+    pub fn base(&self) -> Option<&Arc<Image>> {
+        match &self.backing {
+            Backing::Anonymous => None,
+            Backing::PrivateFile(image) => Some(image),
+        }
+    }
+
+    /// The pages that differ from what backs them, or may differ: what a snapshot must take from memory. The rest is
+    /// zero, or as in [`Self::base`].
+    pub fn own_pages(&self, _at_rest: &Quiesced<'_>) -> Result<Vec<OwnRun>, Error> {
+        let mut runs = Vec::new();
+        for (index, region) in self.ram.iter().enumerate() {
+            let ranges = pagemap::private_pages(region.host_address(), region.len() as usize);
+            let ranges = ranges.map_err(Error::PageMap)?;
+            runs.extend(ranges.into_iter().map(|bytes| OwnRun { region: index, bytes }));
+        }
+        Ok(runs)
+    }
+
+    /// Region number `index`.
+    pub fn region(&self, index: usize) -> Option<&RamRegion> {
+        self.ram.iter().nth(index)
+    }
+}
+
+/// Regions lie in the memory file in the order of their addresses, one behind the other.
+fn place(layout: RamLayout) -> Result<Vec<Region>, Error> {
+    let mut offset = 0;
+    let mut placement = Vec::new();
+    for layout::RamRegion { base, len } in layout.regions() {
+        let pages = PageCount::from_bytes(len).map_err(Error::Index)?;
+        let gpa = Gpa::new(base).map_err(Error::Index)?;
+        let at = FileOffset::new(offset).map_err(Error::Index)?;
+        placement.push(Region::new(gpa, pages, at).map_err(Error::Index)?);
+        offset += len;
+    }
+    Ok(placement)
+}

@@ -1,0 +1,70 @@
+//! Guest memory: where it lies, what backs it, what of it was ever touched.
+//!
+//! An [`Image`] is immutable, shared and file-backed; a [`Memory`] is one VM's view, and nobody writes through it to
+//! an image. Device models and the loader reach it through [`GuestRam`]'s bounds-checked volatile accesses.
+
+mod image;
+pub mod layout;
+mod mapping;
+
+pub use image::Image;
+pub use mapping::{Memory, OwnRun};
+
+use vm_memory::GuestRegionCollection;
+
+pub use crate::sys::ram::RamRegion;
+
+/// The guest's physical memory as devices see it.
+pub type GuestRam = GuestRegionCollection<RamRegion>;
+
+/// Zeroed memory at these addresses, for tests of what is written to it.
+#[cfg(test)]
+pub(crate) fn ram_at(ranges: &[(vm_memory::GuestAddress, usize)]) -> GuestRam {
+    let region = |&(base, len): &(_, usize)| RamRegion::anonymous(base, len).unwrap();
+    GuestRam::from_regions(ranges.iter().map(region).collect()).unwrap()
+}
+
+/// Why guest memory could not be mapped or given to KVM.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The host has no room for the mapping.
+    #[error("cannot reserve {bytes} bytes of address space for guest memory at {gpa:#x}")]
+    Reserve {
+        /// Guest-physical address of the region.
+        gpa: u64,
+        /// Its length.
+        bytes: u64,
+        /// What the kernel answered.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The image's memory file could not be mapped.
+    #[error("cannot map {bytes} bytes of the image's memory file for guest memory at {gpa:#x}")]
+    Map {
+        /// Guest-physical address of the region.
+        gpa: u64,
+        /// Its length.
+        bytes: u64,
+        /// What the kernel answered.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Two regions overlap, or a region ends beyond the address space.
+    #[error("the regions of guest memory do not fit together")]
+    Regions(#[source] vm_memory::GuestRegionCollectionError),
+    /// The page index of an image, or the placement of a new one, is not sound.
+    #[error("the page index is not sound")]
+    Index(#[source] snapshot_format::pages::Error),
+    /// `KVM_SET_USER_MEMORY_REGION` failed.
+    #[error("cannot give guest memory at {gpa:#x} to KVM")]
+    Slot {
+        /// Guest-physical address of the region.
+        gpa: u64,
+        /// What the kernel answered.
+        #[source]
+        source: std::io::Error,
+    },
+    /// `/proc/self/pagemap` could not be read.
+    #[error("cannot tell which pages of guest memory are in use")]
+    PageMap(#[source] std::io::Error),
+}

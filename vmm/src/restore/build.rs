@@ -1,0 +1,57 @@
+//! The phases of building a machine from a plan.
+
+use snapshot_format::state::{ChipsetState, ClockState, ManifestState, VcpuState};
+
+use super::Error;
+use crate::clock::{self, TimeShift};
+use crate::device::{DeviceSet, DeviceSetState};
+use crate::machine::{Connections, Frame, GuestFacts, Host, PausedVm};
+use crate::memory::Memory;
+use crate::vcpu::{Blank, Vcpu};
+
+pub(super) fn frame(host: &Host, memory: Memory) -> Result<Frame, Error> {
+    Frame::create(host, memory).map_err(Error::Machine)
+}
+
+pub(super) fn clock(frame: &Frame, saved: &ClockState) -> Result<TimeShift, Error> {
+    clock::restore(&frame.vm, saved).map_err(Error::Clock)
+}
+
+pub(super) fn blank_vcpus(frame: &Frame, saved: &[VcpuState]) -> Result<Vec<Blank>, Error> {
+    let create = |saved: &VcpuState| Blank::create(&frame.vm, saved.id, frame.traits).map_err(Error::Vcpu);
+    saved.iter().map(create).collect()
+}
+
+pub(super) fn vcpus(blank: Vec<Blank>, saved: &[VcpuState], shift: &TimeShift) -> Result<Vec<Vcpu>, Error> {
+    let restore = |(blank, saved): (Blank, _)| blank.restore(saved, shift).map_err(Error::Vcpu);
+    blank.into_iter().zip(saved).map(restore).collect()
+}
+
+pub(super) fn chipset(frame: &Frame, saved: &ChipsetState) -> Result<(), Error> {
+    frame.chipset.set(&frame.vm, saved).map_err(Error::Chipset)
+}
+
+/// Binds the devices' lines.
+pub(super) fn lines(frame: &Frame, connections: &Connections) -> Result<(), Error> {
+    frame.bind(&connections.wiring.lines()).map_err(Error::Machine)
+}
+
+pub(super) fn machine(
+    frame: Frame,
+    vcpus: Vec<Vcpu>,
+    saved: DeviceSetState,
+    connections: Connections,
+    manifest: ManifestState,
+) -> Result<PausedVm, Error> {
+    let Connections { wiring, stop } = connections;
+    let devices = DeviceSet::restore(saved, wiring).map_err(Error::Device)?;
+    let shared = Frame::share(&devices, stop).map_err(Error::Machine)?;
+    devices.raise_pending();
+    let facts = GuestFacts {
+        guest: manifest.guest,
+        cmdline: manifest.cmdline,
+        generation: manifest.generation,
+        parent_id: manifest.image_id,
+    };
+    Ok(PausedVm::new(frame, vcpus, devices, shared, facts, true))
+}

@@ -1,0 +1,114 @@
+//! Image files to a paused machine.
+//!
+//! [`plan`] reads and checks everything and creates nothing: after it, what can still fail is the host. [`Plan::restore`]
+//! then maps the memory and builds the machine, one phase a line, each timed in a [`Report`].
+
+mod build;
+mod plan;
+mod report;
+
+use std::path::PathBuf;
+
+pub use plan::{Plan, plan, read};
+pub use report::{Phase, Report};
+
+use crate::machine::{Connections, Host, PausedVm};
+use crate::memory::Memory;
+use report::Stopwatch;
+
+/// Why an image could not be restored.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The image directory cannot be opened.
+    #[error(transparent)]
+    Directory(snapshot_format::dir::Error),
+    /// The state file is no state file of ours, damaged, or of another version.
+    #[error("cannot read the state of image `{}`", path.display())]
+    State {
+        /// The image.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: snapshot_format::Error,
+    },
+    /// The page index is damaged, or the memory file does not fit it.
+    #[error("cannot use the memory of image `{}`", path.display())]
+    Memory {
+        /// The image.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: snapshot_format::pages::Error,
+    },
+    /// Parts of the image contradict each other.
+    #[error("image `{}` contradicts itself: {problem}", path.display())]
+    Contradiction {
+        /// The image.
+        path: PathBuf,
+        /// What does not fit.
+        problem: String,
+    },
+    /// The host lacks what the image needs.
+    #[error("this host cannot run image `{}`: {lack}", path.display())]
+    Host {
+        /// The image.
+        path: PathBuf,
+        /// What is lacking, or different.
+        lack: String,
+    },
+    /// KVM is not usable.
+    #[error("cannot use KVM")]
+    Kvm(#[source] crate::machine::Error),
+    /// Guest memory could not be mapped.
+    #[error("cannot map guest memory")]
+    Map(#[source] crate::memory::Error),
+    /// The machine could not be built.
+    #[error("cannot build the machine")]
+    Machine(#[source] crate::machine::Error),
+    /// A device refuses its saved state.
+    #[error("cannot restore the devices")]
+    Device(#[source] crate::device::Error),
+    /// A vCPU refuses its saved state.
+    #[error("cannot restore a vCPU")]
+    Vcpu(#[source] crate::vcpu::Error),
+    /// The clock could not be set.
+    #[error("cannot restore the clock")]
+    Clock(#[source] crate::clock::Error),
+    /// The chipset refuses its saved state.
+    #[error("cannot restore the chipset")]
+    Chipset(#[source] crate::irq::Error),
+}
+
+impl Plan {
+    /// Builds the machine, paused.
+    ///
+    /// The order of what is created is `machine::Frame`'s; the order of what is set is here.
+    ///
+    /// - All vCPUs exist before the clock is set, because KVM relates kvmclock to the host's TSC only when every vCPU
+    ///   has a TSC that matches (`pvclock_update_vm_gtod_copy`), and none do when there are none.
+    /// - The clock before the vCPUs' state, because their TSCs follow it.
+    /// - The chipset after the vCPUs, because its pending interrupts go to their LAPICs.
+    /// - The devices last: they raise their lines again, through the chipset.
+    pub fn restore(self, connections: Connections, report: &mut Report) -> Result<PausedVm, Error> {
+        let mut time = Stopwatch::start(report);
+        let host = Host::open().map_err(Error::Kvm)?;
+        self.check_capabilities(&host)?;
+        time.lap("open-kvm");
+        let memory = Memory::private_file(&self.image).map_err(Error::Map)?;
+        time.lap("map-memory");
+        let frame = build::frame(&host, memory)?;
+        self.check_xsave(&frame)?;
+        time.lap("create-vm");
+        let blank = build::blank_vcpus(&frame, &self.vcpus)?;
+        let shift = build::clock(&frame, &self.clock)?;
+        time.clock(&shift);
+        let vcpus = build::vcpus(blank, &self.vcpus, &shift)?;
+        time.lap("vcpus");
+        build::lines(&frame, &connections)?;
+        build::chipset(&frame, &self.chipset)?;
+        time.lap("chipset");
+        let vm = build::machine(frame, vcpus, self.devices, connections, self.manifest)?;
+        time.lap("devices");
+        Ok(vm)
+    }
+}

@@ -1,0 +1,179 @@
+//! Everything an image says, read and checked before anything is created.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use snapshot_format::pages::{PAGE_BYTES, verify};
+use snapshot_format::state::{
+    ChipsetState, ClockState, HostNeedsState, ManifestState, MemoryState, VcpuState,
+};
+use snapshot_format::{ImageDir, MemoryIndex, StateReader};
+
+use super::Error;
+use crate::arch::x86_64::acpi::MAX_CPUS;
+use crate::arch::x86_64::cpuid::{self, Registers};
+use crate::device::DeviceSetState;
+use crate::machine::{Frame, Host, KvmKind};
+use crate::memory::Image;
+use crate::memory::layout::RamLayout;
+
+/// An image that this build can read and that this host's CPU can run.
+#[derive(Debug)]
+pub struct Plan {
+    pub(super) path: PathBuf,
+    pub(super) manifest: ManifestState,
+    pub(super) clock: ClockState,
+    pub(super) chipset: ChipsetState,
+    pub(super) vcpus: Vec<VcpuState>,
+    pub(super) devices: DeviceSetState,
+    pub(super) image: Arc<Image>,
+}
+
+/// Reads and checks the image at `path`. Creates nothing, and reads nothing of guest memory.
+///
+/// # Errors
+/// As [`read`]; or the image needs a CPU or a kind of KVM that this host does not have.
+pub fn plan(path: &Path) -> Result<Plan, Error> {
+    let plan = read(path)?;
+    plan.check_host(KvmKind::detect(), cpuid::remembered(cpuid::host))?;
+    Ok(plan)
+}
+
+/// Reads and checks all that the image at `path` says, but not whether this host can run it.
+///
+/// # Errors
+/// It is not an image, damaged, of a version that this build does not read, or contradicts itself.
+pub fn read(path: &Path) -> Result<Plan, Error> {
+    let dir = ImageDir::open(path).map_err(Error::Directory)?;
+    let damaged = |source| Error::State { path: path.to_owned(), source };
+    let mut state = StateReader::parse(dir.state()).map_err(damaged)?;
+    let manifest: ManifestState = state.take("manifest").map_err(damaged)?;
+    check_count(path, manifest.vcpus)?;
+    let memory: MemoryState = state.take("memory").map_err(damaged)?;
+    let clock = state.take("clock").map_err(damaged)?;
+    let chipset = state.take("chipset").map_err(damaged)?;
+    let vcpus = (0..manifest.vcpus).map(|id| state.take(&format!("vcpu:{id}")).map_err(damaged));
+    let vcpus = vcpus.collect::<Result<Vec<VcpuState>, _>>()?;
+    let devices = DeviceSetState::read(&mut state).map_err(damaged)?;
+    state.finish().map_err(damaged)?;
+
+    check_vcpus(path, &manifest, &vcpus)?;
+    let unusable = |source| Error::Memory { path: path.to_owned(), source };
+    let index = MemoryIndex::try_from(memory).map_err(unusable)?;
+    check_layout(path, &manifest, &index)?;
+    index.check_len(dir.memory_len()).map_err(unusable)?;
+    let file = dir.memory().try_clone();
+    let file = file.map_err(|source| unusable(snapshot_format::pages::Error::Read { offset: 0, source }))?;
+    let image = Arc::new(Image::new(file, index));
+    Ok(Plan { path: path.to_owned(), manifest, clock, chipset, vcpus, devices, image })
+}
+
+fn contradiction(path: &Path, problem: String) -> Error {
+    Error::Contradiction { path: path.to_owned(), problem }
+}
+
+fn check_count(path: &Path, vcpus: u32) -> Result<(), Error> {
+    if (1..=MAX_CPUS).contains(&vcpus) {
+        return Ok(());
+    }
+    Err(contradiction(path, format!("the manifest counts {vcpus} vCPUs where 1 to {MAX_CPUS} are possible")))
+}
+
+fn check_vcpus(path: &Path, manifest: &ManifestState, vcpus: &[VcpuState]) -> Result<(), Error> {
+    for (id, vcpu) in (0..).zip(vcpus) {
+        if vcpu.id != id {
+            return Err(contradiction(path, format!("section `vcpu:{id}` holds vCPU {}", vcpu.id)));
+        }
+        // KVM would take 0 for "as the host's".
+        if vcpu.tsc.khz == 0 {
+            return Err(contradiction(path, format!("vCPU {id} has a TSC that stands still")));
+        }
+        if vcpu.tsc.khz != manifest.host.tsc_khz {
+            let problem = format!(
+                "vCPU {id} runs at {} kHz, the manifest says {}",
+                vcpu.tsc.khz, manifest.host.tsc_khz
+            );
+            return Err(contradiction(path, problem));
+        }
+    }
+    Ok(())
+}
+
+/// Guest RAM of a given size has one layout, and memory anywhere else would lie over the LAPIC or the chipset.
+fn check_layout(path: &Path, manifest: &ManifestState, index: &MemoryIndex) -> Result<(), Error> {
+    let layout = RamLayout::new(manifest.memory_bytes);
+    let layout =
+        layout.map_err(|e| contradiction(path, format!("the manifest's memory size is impossible: {e}")))?;
+    let expected = layout.regions().into_iter().map(|region| (region.base, region.len));
+    let found = index.regions().iter().map(|region| (region.guest().get(), region.pages().bytes()));
+    if expected.eq(found) {
+        return Ok(());
+    }
+    Err(contradiction(
+        path,
+        format!("{} bytes of guest memory do not lie as the page index says", manifest.memory_bytes),
+    ))
+}
+
+impl Plan {
+    /// What the image says of itself.
+    pub fn manifest(&self) -> &ManifestState {
+        &self.manifest
+    }
+
+    /// Compares all of the image's memory with its checksums, and says how many bytes of it are data.
+    pub fn verify_memory(&self) -> Result<u64, Error> {
+        let (file, index) = (self.image.file(), self.image.index());
+        verify(file, index).map_err(|source| Error::Memory { path: self.path.clone(), source })?;
+        Ok(index.data_pages() * PAGE_BYTES)
+    }
+
+    fn lacks(&self, lack: String) -> Error {
+        Error::Host { path: self.path.clone(), lack }
+    }
+
+    /// Compares what the image needs of the CPU and of the kind of KVM with what there is.
+    pub(super) fn check_host(
+        &self,
+        kind: KvmKind,
+        host: impl Fn(u32, u32) -> Registers,
+    ) -> Result<(), Error> {
+        let HostNeedsState { cpu_vendor, kvm_kind, cpuid, kvm_caps: _, tsc_khz: _, xsave_bytes: _ } =
+            &self.manifest.host;
+        if kvm_kind != kind.name() {
+            return Err(
+                self.lacks(format!("it was taken on KVM of kind `{kvm_kind}`, this host has `{kind}`"))
+            );
+        }
+        let vendor = cpuid::vendor(&host);
+        if *cpu_vendor != vendor {
+            return Err(
+                self.lacks(format!("it was taken on a CPU of `{cpu_vendor}`, this host's is of `{vendor}`"))
+            );
+        }
+        let missing: Vec<_> =
+            cpuid::missing(cpuid, host).into_iter().flat_map(|missing| missing.names).collect();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        Err(self.lacks(format!("its CPU lacks {}", missing.join(", "))))
+    }
+
+    /// Compares what the image needs of KVM with what there is.
+    pub(super) fn check_capabilities(&self, host: &Host) -> Result<(), Error> {
+        let lacking = |cap: &&u32| host.kvm().check_extension_raw((**cap).into()) <= 0;
+        match self.manifest.host.kvm_caps.iter().find(lacking) {
+            None => Ok(()),
+            Some(cap) => Err(self.lacks(format!("its KVM lacks capability {cap}"))),
+        }
+    }
+
+    /// An XSAVE area longer than this KVM's would lose its end.
+    pub(super) fn check_xsave(&self, frame: &Frame) -> Result<(), Error> {
+        let (needed, there) = (self.manifest.host.xsave_bytes, frame.traits.xsave_bytes);
+        if needed as usize <= there {
+            return Ok(());
+        }
+        Err(self.lacks(format!("its KVM keeps {there} bytes of extended CPU state, {needed} are needed")))
+    }
+}

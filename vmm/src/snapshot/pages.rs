@@ -1,0 +1,211 @@
+//! Guest memory to the `memory` file: the pages the guest may change while it is at rest, the rest afterwards.
+//!
+//! Pages that were never touched are not read, and zero pages are not written: both are holes of the sparse file.
+
+use std::fs::File;
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use snapshot_format::MemoryIndex;
+use snapshot_format::pages::{ChunkSums, PAGE_BYTES, PageCount, Region, data_extents};
+use vm_memory::{Bytes, MemoryRegionAddress};
+
+use super::{Cancelled, Error, Summary};
+use crate::lifecycle::Quiesced;
+use crate::memory::{Image, Memory, OwnRun, RamRegion};
+
+const PAGE: usize = PAGE_BYTES as usize;
+
+/// How much is read, checked and written at a time: small enough to stay in the second-level cache between the three.
+const PIECE: usize = 256 << 10;
+
+/// Where the pages go, and whether they are still wanted.
+#[derive(Clone, Copy)]
+pub(super) struct Target<'a> {
+    /// The image, for messages.
+    pub(super) out: &'a Path,
+    pub(super) cancelled: Cancelled<'a>,
+}
+
+impl Target<'_> {
+    /// An error once nobody wants the image any more.
+    pub(super) fn go_on(&self) -> Result<(), Error> {
+        if (self.cancelled)() { Err(Error::Cancelled { path: self.out.to_owned() }) } else { Ok(()) }
+    }
+
+    fn write_failed(&self) -> impl FnOnce(std::io::Error) -> Error + use<> {
+        let path = self.out.to_owned();
+        move |source| Error::WriteMemory { path, source }
+    }
+}
+
+/// A `memory` file in the making.
+#[derive(Debug)]
+pub(super) struct Copied {
+    file: File,
+    placement: Vec<Region>,
+    sums: ChunkSums,
+    /// Bytes of the file that came from the guest's own pages, zero or not; in order, page-aligned.
+    own: Vec<Range<u64>>,
+    /// The image that the other pages come from.
+    base: Option<Arc<Image>>,
+}
+
+/// Copies every page that the guest may change from here on.
+pub(super) fn copy_own(
+    memory: &Memory,
+    at_rest: &Quiesced<'_>,
+    file: File,
+    target: Target<'_>,
+) -> Result<Copied, Error> {
+    check_base(memory.base())?;
+    let placement = memory.placement().to_vec();
+    let bytes = placement.last().map_or(0, Region::file_end);
+    let pages = PageCount::from_bytes(bytes).map_err(Error::Index)?;
+    file.set_len(bytes).map_err(target.write_failed())?;
+
+    let mut copied = Copied {
+        file,
+        placement,
+        sums: ChunkSums::new(pages),
+        own: Vec::new(),
+        base: memory.base().cloned(),
+    };
+    let mut buffer = vec![0; PIECE];
+    for run in memory.own_pages(at_rest).map_err(Error::Memory)? {
+        copied.copy_run(memory, &run, &mut buffer, target)?;
+    }
+    Ok(copied)
+}
+
+impl Copied {
+    fn copy_run(
+        &mut self,
+        memory: &Memory,
+        run: &OwnRun,
+        buffer: &mut [u8],
+        target: Target<'_>,
+    ) -> Result<(), Error> {
+        let OwnRun { region: index, bytes } = run;
+        let (Some(ram), Some(place)) = (memory.region(*index), self.placement.get(*index).copied()) else {
+            return Ok(());
+        };
+        let mut at = bytes.start;
+        while at < bytes.end {
+            let piece = &mut buffer[..(bytes.end - at).min(PIECE)];
+            read_guest(ram, &place, at, piece)?;
+            self.write_pages(place.offset().get() + at as u64, piece, target)?;
+            at += piece.len();
+        }
+        let start = place.offset().get();
+        self.own.push(start + bytes.start as u64..start + bytes.end as u64);
+        Ok(())
+    }
+
+    /// Copies what the guest shares with the image it was restored from: the data of that image's file, less the
+    /// pages that the guest had its own copies of. The image does not change, so the guest may run.
+    ///
+    /// # Errors
+    /// It has changed its length after all: then it has lost what the guest shared with it.
+    pub(super) fn copy_base(&mut self, target: Target<'_>) -> Result<(), Error> {
+        let Some(base) = self.base.clone() else { return Ok(()) };
+        let mut buffer = vec![0; PIECE];
+        let own = std::mem::take(&mut self.own);
+        for extent in data_extents(base.file(), base.index().file_pages()).map_err(Error::Index)? {
+            for shared in without(extent, &own) {
+                self.copy_shared(&base, shared, &mut buffer, target)?;
+            }
+        }
+        // Afterwards, because a file that loses its end meanwhile has no data there, which looks like zeros.
+        check_base(Some(&base))
+    }
+
+    fn copy_shared(
+        &mut self,
+        base: &Image,
+        shared: Range<u64>,
+        buffer: &mut [u8],
+        target: Target<'_>,
+    ) -> Result<(), Error> {
+        let mut at = shared.start;
+        while at < shared.end {
+            let piece = &mut buffer[..usize::try_from(shared.end - at).map_or(PIECE, |left| left.min(PIECE))];
+            base.file().read_exact_at(piece, at).map_err(Error::ReadBase)?;
+            self.write_pages(at, piece, target)?;
+            at += piece.len() as u64;
+        }
+        Ok(())
+    }
+
+    /// Writes the pages that are not zero, neighbours together, and counts them all.
+    fn write_pages(&mut self, offset: u64, piece: &[u8], target: Target<'_>) -> Result<(), Error> {
+        target.go_on()?;
+        let (pages, _) = piece.as_chunks::<PAGE>();
+        let first = offset / PAGE_BYTES;
+        let mut run = 0..0;
+        for (i, (number, page)) in (first..).zip(pages).enumerate() {
+            if self.sums.add(number, page).map_err(Error::Index)? {
+                run.end = (i + 1) * PAGE;
+                continue;
+            }
+            self.write_run(offset, piece, run, target)?;
+            run = (i + 1) * PAGE..(i + 1) * PAGE;
+        }
+        self.write_run(offset, piece, run, target)
+    }
+
+    fn write_run(
+        &self,
+        offset: u64,
+        piece: &[u8],
+        run: Range<usize>,
+        target: Target<'_>,
+    ) -> Result<(), Error> {
+        if run.is_empty() {
+            return Ok(());
+        }
+        self.file.write_all_at(&piece[run.clone()], offset + run.start as u64).map_err(target.write_failed())
+    }
+
+    /// The index of the file, once every page is in it.
+    pub(super) fn finish(self) -> Result<(MemoryIndex, Summary), Error> {
+        let index = MemoryIndex::new(self.placement, self.sums).map_err(Error::Index)?;
+        let summary =
+            Summary { guest_bytes: index.guest_bytes(), data_bytes: index.data_pages() * PAGE_BYTES };
+        Ok((index, summary))
+    }
+}
+
+/// A memory file that was cut off takes the guest's pages along, its own copies too (truncate(2) on what is mapped
+/// privately): what is missing must not be saved as zeros.
+fn check_base(base: Option<&Arc<Image>>) -> Result<(), Error> {
+    base.map_or(Ok(()), |base| base.check_len()).map_err(Error::Base)
+}
+
+fn read_guest(ram: &RamRegion, place: &Region, at: usize, piece: &mut [u8]) -> Result<(), Error> {
+    ram.read_slice(piece, MemoryRegionAddress(at as u64))
+        .map_err(|source| Error::ReadMemory { gpa: place.guest().get() + at as u64, source })
+}
+
+/// `range` without the parts that are in `taken`, which is in order and does not overlap.
+fn without(range: Range<u64>, taken: &[Range<u64>]) -> Vec<Range<u64>> {
+    let mut left = Vec::new();
+    let mut at = range.start;
+    let first = taken.partition_point(|taken| taken.end <= range.start);
+    for taken in taken[first..].iter().take_while(|taken| taken.start < range.end) {
+        if at < taken.start {
+            left.push(at..taken.start);
+        }
+        at = at.max(taken.end);
+    }
+    if at < range.end {
+        left.push(at..range.end);
+    }
+    left
+}
+
+#[cfg(test)]
+#[path = "pages_test.rs"]
+mod pages_test;

@@ -1,0 +1,109 @@
+//! The two states of a VM that lives, and the transitions between them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use vmm_sys_util::eventfd::EventFd;
+
+use super::Error;
+use crate::device::DeviceSet;
+use crate::lifecycle::StopReason;
+use crate::machine::{PausedVm, RunningVm};
+
+/// How long the end of a VM waits for a reader of the console that is slow.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// A VM, or what is left of it.
+pub(super) struct Life {
+    state: State,
+    /// The same for all the VM's life, so that the event loop watches one descriptor.
+    returned: Arc<EventFd>,
+    devices: DeviceSet,
+}
+
+enum State {
+    Running(Box<RunningVm>),
+    Paused(Box<PausedVm>),
+    /// Stopped of itself, or failed; what there was to tell has been told.
+    Gone,
+}
+
+impl Life {
+    /// The first resume.
+    pub(super) fn start(vm: PausedVm) -> Result<Self, Error> {
+        let devices = vm.devices().clone();
+        let running = vm.resume().map_err(Error::Machine)?;
+        let returned = Arc::clone(running.returned());
+        Ok(Self { state: State::Running(Box::new(running)), returned, devices })
+    }
+
+    /// Readable when a vCPU thread has returned.
+    pub(super) fn returned(&self) -> &EventFd {
+        &self.returned
+    }
+
+    /// Whether a vCPU thread has returned since the last time this was asked or the guest was halted.
+    pub(super) fn someone_returned(&self) -> bool {
+        self.returned.read().is_ok()
+    }
+
+    pub(super) fn is_running(&self) -> bool {
+        matches!(self.state, State::Running(_))
+    }
+
+    /// The machine, if it is at rest.
+    pub(super) fn at_rest(&self) -> Option<&PausedVm> {
+        match &self.state {
+            State::Paused(vm) => Some(vm),
+            State::Running(_) | State::Gone => None,
+        }
+    }
+
+    /// The devices, which lock themselves.
+    pub(super) fn devices(&self) -> &DeviceSet {
+        &self.devices
+    }
+
+    /// Brings a running guest to rest; one that is at rest stays so. Gives the machine back if the guest has stopped
+    /// of itself.
+    pub(super) fn pause(&mut self) -> Result<Option<(StopReason, Box<PausedVm>)>, Error> {
+        let running = match std::mem::replace(&mut self.state, State::Gone) {
+            State::Running(running) => running,
+            other => {
+                self.state = other;
+                return Ok(None);
+            }
+        };
+        let halted = running.halt().map_err(Error::Machine)?;
+        let vm = Box::new(halted.vm);
+        match halted.reason {
+            Some(reason) => Ok(Some((reason, vm))),
+            None => {
+                self.state = State::Paused(vm);
+                Ok(None)
+            }
+        }
+    }
+
+    /// Lets a guest at rest run; one that runs goes on.
+    pub(super) fn resume(&mut self) -> Result<(), Error> {
+        // What a pause kept back of the console's output goes out now if its reader takes it, and else later.
+        if let Some(mut serial) = self.devices.try_serial() {
+            serial.flush(Duration::ZERO);
+        }
+        match std::mem::replace(&mut self.state, State::Gone) {
+            State::Paused(vm) => self.state = State::Running(Box::new(vm.resume().map_err(Error::Machine)?)),
+            other => self.state = other,
+        }
+        Ok(())
+    }
+
+    /// Stops the guest for good and writes out what its console still holds.
+    pub(super) fn end(&mut self) {
+        self.state = State::Gone;
+        let lost = self.devices.serial().flush(LAST_WORDS);
+        if lost > 0 {
+            tracing::warn!(bytes = lost, "nobody took the guest's last console output");
+        }
+    }
+}

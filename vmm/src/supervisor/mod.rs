@@ -1,0 +1,281 @@
+//! The life of one VM, from its first resume to its end: one thread, one event loop.
+//!
+//! It feeds the console, serves the control socket's letters, takes snapshots and notices why the guest stops. All
+//! transitions between running and paused happen here, one at a time, so nothing can be half way between two.
+//!
+//! ```text
+//!   vCPU thread returned --.
+//!   signal ----------------|
+//!   console input ---------+--> Supervisor --> Ending
+//!   letter from the socket |
+//!   image changed ---------|
+//!   snapshot committed ----'
+//! ```
+
+mod base;
+mod input;
+mod letters;
+mod life;
+mod snapshots;
+
+use std::io;
+use std::os::fd::AsRawFd;
+use std::time::Instant;
+
+use event_manager::{EventManager, EventOps, Events, MutEventSubscriber, SubscriberOps};
+use vmm_sys_util::epoll::EventSet;
+
+pub use input::{Filter, Input, Passed};
+
+use crate::control::Mailbox;
+use crate::lifecycle::StopReason;
+use crate::machine::PausedVm;
+use crate::sys::signals::EndSignals;
+use life::Life;
+use snapshots::Commit;
+
+/// Why the life of a VM could not go on.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The machine failed.
+    #[error("the VM has failed")]
+    Machine(#[source] crate::machine::Error),
+    /// The image that the guest runs from has lost memory of the guest's.
+    #[error("the image that the guest runs from has changed under it")]
+    Image(#[source] snapshot_format::pages::Error),
+    /// The event loop could not be set up or waited on.
+    #[error("the event loop failed: {0}")]
+    Events(event_manager::Error),
+    /// A descriptor of the event loop could not be made.
+    #[error("cannot set up the event loop")]
+    Setup(#[source] io::Error),
+}
+
+/// The signals that ask this process to end, blocked and watched.
+#[derive(Debug)]
+pub struct Signals(EndSignals);
+
+impl Signals {
+    /// Call in the first thread before any other is started. From here on the signals do nothing of themselves, so
+    /// whatever takes long has to look at [`Self::is_pending`].
+    pub fn watch() -> Result<Self, Error> {
+        EndSignals::watch().map(Self).map_err(Error::Setup)
+    }
+
+    /// Whether one has come that nobody has acted on.
+    pub fn is_pending(&self) -> bool {
+        self.0.is_pending()
+    }
+}
+
+/// What a VM is watched for.
+pub struct Watch<'session> {
+    /// Signals that end it.
+    pub signals: &'session mut Signals,
+    /// Where its console input comes from.
+    pub input: Option<Input>,
+    /// Where the control socket's letters arrive.
+    pub mailbox: Option<Mailbox>,
+    /// When to give up.
+    pub deadline: Option<Instant>,
+    /// Called once, as soon as the guest runs.
+    pub on_running: Option<Box<dyn FnOnce()>>,
+}
+
+/// How the life of a VM ended.
+pub enum Ending {
+    /// The guest stopped of itself; the machine is as it was at that instant.
+    Guest(StopReason, Box<PausedVm>),
+    /// A signal, by its number.
+    Signal(i32),
+    /// The control socket's `stop`.
+    Asked,
+    /// The person at the terminal quit.
+    Quit,
+    /// The deadline passed.
+    Late,
+}
+
+/// Lets `vm` run until something ends it.
+pub fn run(vm: PausedVm, watch: Watch<'_>) -> Result<Ending, Error> {
+    let Watch { signals, input, mailbox, deadline, on_running } = watch;
+    let drained = vm.devices().input_drained();
+    let image = vm.memory().base().cloned();
+    let life = Life::start(vm)?;
+    if let Some(tell) = on_running {
+        tell();
+    }
+    let mut events = EventManager::new().map_err(Error::Events)?;
+    let id = events.add_subscriber(Supervisor {
+        signals: &mut signals.0,
+        input: input.map(|input| input::Feed::new(input, drained)),
+        mailbox,
+        base: image.as_ref().and_then(base::BaseWatch::start),
+        life,
+        commit: None,
+        ending: None,
+    });
+    loop {
+        let supervisor = events.subscriber_mut(id).map_err(Error::Events)?;
+        let Some(timeout) = supervisor.timeout(deadline) else { break };
+        let served = events.run_with_timeout(timeout).map_err(Error::Events)?;
+        if served == 0 {
+            // Time has passed: what waits for nothing else is tried again.
+            events.subscriber_mut(id).map_err(Error::Events)?.retry_input();
+        }
+    }
+    let supervisor = events.remove_subscriber(id).map_err(Error::Events)?;
+    supervisor.finish()
+}
+
+/// What an event is about.
+#[derive(Clone, Copy)]
+enum Token {
+    Returned,
+    Signal,
+    Input,
+    Drained,
+    Mail,
+    Committed,
+    Base,
+}
+
+impl Token {
+    const ALL: [Self; 7] =
+        [Self::Returned, Self::Signal, Self::Input, Self::Drained, Self::Mail, Self::Committed, Self::Base];
+
+    fn of(data: u32) -> Option<Self> {
+        Self::ALL.get(data as usize).copied()
+    }
+
+    fn event(self, source: &impl AsRawFd) -> Events {
+        Events::with_data(source, self as u32, EventSet::IN)
+    }
+}
+
+struct Supervisor<'session> {
+    // Connections.
+    signals: &'session mut EndSignals,
+    input: Option<input::Feed>,
+    mailbox: Option<Mailbox>,
+    base: Option<base::BaseWatch>,
+    // The VM.
+    life: Life,
+    /// The snapshot that is being written out while the guest may run.
+    commit: Option<Commit>,
+    ending: Option<Result<Ending, Error>>,
+}
+
+impl Supervisor<'_> {
+    /// How long to wait for the next event, in ms, -1 for as long as it takes; `None` when the VM's life is over.
+    fn timeout(&mut self, deadline: Option<Instant>) -> Option<i32> {
+        let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
+        if left.is_some_and(|left| left.is_zero()) {
+            self.end(Ok(Ending::Late));
+        }
+        if self.ending.is_some() {
+            return None;
+        }
+        let retry = self.input.as_ref().and_then(input::Feed::retry_in);
+        let Some(soonest) = left.into_iter().chain(retry).min() else { return Some(-1) };
+        // Rounded up, so that the loop does not spin through the last millisecond.
+        Some(i32::try_from(soonest.as_millis() + 1).unwrap_or(i32::MAX))
+    }
+
+    fn end(&mut self, how: Result<Ending, Error>) {
+        // The first reason stands: what comes after it are consequences.
+        self.ending.get_or_insert(how);
+    }
+
+    /// Ends the VM if its image has lost memory of the guest's.
+    fn check_base(&mut self) {
+        if let Some(Err(e)) = self.base.as_ref().map(base::BaseWatch::look) {
+            self.end(Err(Error::Image(e)));
+        }
+    }
+
+    /// A vCPU thread has returned: the guest has stopped of itself, or cannot go on.
+    fn guest_stopped(&mut self) {
+        // A wake-up from before a pause, in the same batch of events, finds the counter at zero.
+        if self.life.someone_returned() {
+            self.pause();
+        }
+    }
+
+    /// Brings the guest to rest, and says whether there is a guest at rest now. There is none if it had stopped of
+    /// itself or cannot go on: then that is how its life ends, unless it fell over memory that it no longer has, which
+    /// says more.
+    fn pause(&mut self) -> bool {
+        match self.life.pause() {
+            Ok(None) => true,
+            Ok(Some((reason, vm))) => {
+                self.check_base();
+                self.end(Ok(Ending::Guest(reason, vm)));
+                false
+            }
+            Err(e) => {
+                self.check_base();
+                self.end(Err(e));
+                false
+            }
+        }
+    }
+
+    /// Lets the guest run again, and its console be fed.
+    fn resume(&mut self, ops: &mut EventOps<'_>) {
+        if let Err(e) = self.life.resume() {
+            self.end(Err(e));
+        }
+        if let Some(input) = &mut self.input {
+            input.watch(ops);
+            input.deliver(self.life.devices());
+        }
+    }
+
+    /// Waits for a snapshot that is being written out, so that it is there or gone, and whoever asked is told.
+    fn finish(mut self) -> Result<Ending, Error> {
+        if let Some(commit) = self.commit.take() {
+            // Whoever sends a signal wants an end, not an image.
+            if let Some(Ok(Ending::Signal(_))) = self.ending {
+                commit.cancel();
+            }
+            commit.join();
+        }
+        self.life.end();
+        self.ending.unwrap_or(Ok(Ending::Asked))
+    }
+}
+
+impl MutEventSubscriber for Supervisor<'_> {
+    fn init(&mut self, ops: &mut EventOps<'_>) {
+        let mut watched =
+            vec![Token::Signal.event(self.signals), Token::Returned.event(self.life.returned())];
+        watched.extend(self.base.as_ref().map(|base| Token::Base.event(base.told())));
+        watched.extend(self.mailbox.as_ref().map(|mailbox| Token::Mail.event(&mailbox.eventfd())));
+        for event in watched {
+            if let Err(e) = ops.add(event) {
+                self.end(Err(Error::Events(e)));
+            }
+        }
+        if let Some(input) = &mut self.input {
+            input.open(ops);
+        }
+    }
+
+    fn process(&mut self, events: Events, ops: &mut EventOps<'_>) {
+        match Token::of(events.data()) {
+            Some(Token::Returned) => self.guest_stopped(),
+            Some(Token::Signal) => {
+                if let Some(signal) = self.signals.take() {
+                    self.end(Ok(Ending::Signal(signal)));
+                }
+            }
+            Some(Token::Input) => self.input_ready(ops),
+            Some(Token::Drained) => self.input_room(ops),
+            Some(Token::Mail) => self.open_letter(ops),
+            Some(Token::Committed) => self.committed(ops),
+            Some(Token::Base) => self.check_base(),
+            None => {}
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! Snapshots on request: what needs the guest at rest in the event loop, the rest on a thread while the guest runs.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Instant;
+
+use event_manager::EventOps;
+use vmm_sys_util::eventfd::EventFd;
+
+use super::letters::gone;
+use super::{Supervisor, Token};
+use crate::control::{Answer, Fault, Letter, Reply, SnapshotRequest, SnapshotSummary};
+use crate::snapshot::{self, Summary, Taken};
+
+/// A snapshot that is being written out.
+pub(super) struct Commit {
+    thread: JoinHandle<Result<Summary, snapshot::Error>>,
+    done: Arc<EventFd>,
+    cancelled: Arc<AtomicBool>,
+    letter: Letter,
+    paused_us: u64,
+    /// Whether the guest stands still only for this, so that it is to run again should this fail.
+    stands_for_this: bool,
+}
+
+impl Commit {
+    fn start(
+        taken: Taken,
+        letter: Letter,
+        paused_us: u64,
+        stands_for_this: bool,
+    ) -> Result<Self, (Letter, Fault)> {
+        let done = match EventFd::new(libc::EFD_NONBLOCK | libc::EFD_CLOEXEC) {
+            Ok(done) => Arc::new(done),
+            Err(e) => return Err((letter, Fault::of(&e))),
+        };
+        let cancelled = Arc::new(AtomicBool::new(false));
+        let (tell, stop) = (Arc::clone(&done), Arc::clone(&cancelled));
+        let thread = thread::Builder::new().name("snapshot".to_owned()).spawn(move || {
+            let committed = taken.commit(&|| stop.load(Ordering::Relaxed));
+            // The event loop may be gone; `join` is what matters then.
+            let _ = tell.write(1);
+            committed
+        });
+        match thread {
+            Ok(thread) => Ok(Self { thread, done, cancelled, letter, paused_us, stands_for_this }),
+            Err(e) => Err((letter, Fault::of(&e))),
+        }
+    }
+
+    /// Makes it come to nothing, as soon as it looks.
+    pub(super) fn cancel(&self) {
+        self.cancelled.store(true, Ordering::Relaxed);
+    }
+
+    /// Waits for the end, tells whoever asked, and says whether there is an image now.
+    pub(super) fn join(self) -> bool {
+        let committed = match self.thread.join() {
+            Ok(committed) => committed,
+            Err(panic) => std::panic::resume_unwind(panic),
+        };
+        let reply: Reply = match &committed {
+            Ok(summary) => Ok(Answer::Snapshot(SnapshotSummary {
+                paused_us: self.paused_us,
+                memory_bytes: summary.data_bytes,
+            })),
+            Err(e) => Err(fault(e)),
+        };
+        self.letter.reply(reply);
+        committed.is_ok()
+    }
+}
+
+/// What is said to whoever asked for a snapshot that came to nothing.
+fn fault(error: &snapshot::Error) -> Fault {
+    let fault = Fault::of(error);
+    match error.hint() {
+        Some(hint) => fault.with_hint(hint),
+        None => fault,
+    }
+}
+
+impl Supervisor<'_> {
+    /// Takes a snapshot. Whatever fails, a guest that was running goes on.
+    pub(super) fn snapshot(&mut self, letter: Letter, request: SnapshotRequest, ops: &mut EventOps<'_>) {
+        if self.commit.is_some() {
+            return letter.reply(Err(Fault::refused("a snapshot of this VM is already under way")));
+        }
+        let SnapshotRequest { out, resume } = request;
+        let was_running = self.life.is_running();
+        let start = Instant::now();
+        if !self.pause() {
+            return letter.reply(Err(gone()));
+        }
+        let Some(vm) = self.life.at_rest() else { return letter.reply(Err(gone())) };
+        let signals = &self.signals;
+        let taken = snapshot::take(vm, &out, &|| signals.is_pending());
+        let runs_on = if taken.is_ok() { resume } else { was_running };
+        if runs_on {
+            self.resume(ops);
+        }
+        let paused_us = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX);
+        match taken {
+            Ok(taken) => {
+                // A guest that runs already is not touched again: somebody may have paused it meanwhile.
+                let stands = was_running && !resume;
+                self.write_out(Commit::start(taken, letter, paused_us, stands), stands, ops)
+            }
+            Err(e) => letter.reply(Err(fault(&e))),
+        }
+    }
+
+    fn write_out(
+        &mut self,
+        started: Result<Commit, (Letter, Fault)>,
+        stands_for_this: bool,
+        ops: &mut EventOps<'_>,
+    ) {
+        match started {
+            Ok(commit) => {
+                if let Err(e) = ops.add(Token::Committed.event(&*commit.done)) {
+                    tracing::warn!(error = %e, "waiting for the snapshot to be written out");
+                    self.written(commit.stands_for_this, commit.join(), ops);
+                } else {
+                    self.commit = Some(commit);
+                }
+            }
+            Err((letter, fault)) => {
+                letter.reply(Err(fault));
+                self.written(stands_for_this, false, ops);
+            }
+        }
+    }
+
+    /// Somebody wants the guest paused, whatever becomes of the snapshot that is being written.
+    pub(super) fn stay_paused_after_commit(&mut self) {
+        if let Some(commit) = &mut self.commit {
+            commit.stands_for_this = false;
+        }
+    }
+
+    /// The thread has told that it is done.
+    pub(super) fn committed(&mut self, ops: &mut EventOps<'_>) {
+        let Some(commit) = self.commit.take() else { return };
+        // Fails only if it is not watched, and it just was.
+        let _ = ops.remove(Token::Committed.event(&*commit.done));
+        self.written(commit.stands_for_this, commit.join(), ops);
+    }
+
+    /// A guest that ran before a snapshot that came to nothing runs again.
+    fn written(&mut self, stands_for_this: bool, is_there: bool, ops: &mut EventOps<'_>) {
+        if stands_for_this && !is_there {
+            self.resume(ops);
+        }
+    }
+}

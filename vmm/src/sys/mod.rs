@@ -1,0 +1,16 @@
+//! All unsafe code of this crate: thin, safe wrappers over memory mappings, ioctls and signals.
+//!
+//! Nothing here knows a VM's types. Functions take descriptors, lengths and pointers' owners, one unsafe operation to
+//! a block, each with the fact it rests on.
+
+#![expect(unsafe_code, reason = "this is the one place for it: see the module's header")]
+
+pub(crate) mod bus_error;
+pub(crate) mod heap;
+pub(crate) mod kick;
+pub(crate) mod kvm;
+pub(crate) mod pagemap;
+pub(crate) mod ram;
+pub(crate) mod signals;
+pub(crate) mod uring;
+pub(crate) mod vectored;

@@ -1,0 +1,84 @@
+//! Reading and writing files at an offset, straight from and into memory that a guest may change meanwhile.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsRawFd, RawFd};
+
+use libc::{c_int, iovec, off_t};
+use vm_memory::VolatileSlice;
+
+/// The most pieces that the kernel takes in one call (`UIO_MAXIOV`).
+const MOST: usize = 1024;
+
+/// Fills all of `memory` with what `file` holds from `offset` on (`preadv(2)`).
+///
+/// # Errors
+/// As the call; `UnexpectedEof` if the file ends too early. Part of `memory` may be filled then.
+pub(crate) fn read_exact_at(file: &File, memory: &[VolatileSlice<'_>], offset: u64) -> io::Result<()> {
+    let read = |fd: RawFd, pieces: &[iovec], at: off_t| {
+        // SAFETY: each piece is a live mapping of its length, by what `VolatileSlice` promises for as long as it is
+        // borrowed, which is until this module's functions return. No reference to that memory exists here: the
+        // kernel writes it as a device would, and its reader expects that.
+        unsafe { libc::preadv(fd, pieces.as_ptr(), pieces.len() as c_int, at) }
+    };
+    all(file, memory, offset, io::ErrorKind::UnexpectedEof, read)
+}
+
+/// Writes all of `memory` to `file` from `offset` on (`pwritev(2)`). What the guest changes meanwhile is written as it
+/// is or as it was.
+///
+/// # Errors
+/// As the call. Part of it may be written then.
+pub(crate) fn write_all_at(file: &File, memory: &[VolatileSlice<'_>], offset: u64) -> io::Result<()> {
+    let write = |fd: RawFd, pieces: &[iovec], at: off_t| {
+        // SAFETY: as above; the kernel only reads.
+        unsafe { libc::pwritev(fd, pieces.as_ptr(), pieces.len() as c_int, at) }
+    };
+    all(file, memory, offset, io::ErrorKind::WriteZero, write)
+}
+
+/// Calls until all is done. `nothing` is the error if a call does nothing.
+fn all(
+    file: &File,
+    memory: &[VolatileSlice<'_>],
+    mut offset: u64,
+    nothing: io::ErrorKind,
+    call: impl Fn(RawFd, &[iovec], off_t) -> isize,
+) -> io::Result<()> {
+    let piece = |slice: &VolatileSlice<'_>| iovec {
+        iov_base: slice.ptr_guard_mut().as_ptr().cast(),
+        iov_len: slice.len(),
+    };
+    let mut pieces: Vec<iovec> = memory.iter().filter(|slice| !slice.is_empty()).map(piece).collect();
+    let mut rest = pieces.as_mut_slice();
+    while !rest.is_empty() {
+        let at = off_t::try_from(offset).map_err(|_| io::ErrorKind::InvalidInput)?;
+        let batch = &rest[..rest.len().min(MOST)];
+        let done = match usize::try_from(call(file.as_raw_fd(), batch, at)) {
+            Ok(0) => return Err(nothing.into()),
+            Ok(done) => done,
+            Err(_) => match io::Error::last_os_error() {
+                e if e.kind() == io::ErrorKind::Interrupted => continue,
+                e => return Err(e),
+            },
+        };
+        offset += done as u64;
+        rest = advance(rest, done);
+    }
+    Ok(())
+}
+
+/// What is left of `pieces` behind `bytes`, of which there are not more than the pieces have.
+fn advance(pieces: &mut [iovec], mut bytes: usize) -> &mut [iovec] {
+    let mut gone = 0;
+    while gone < pieces.len() && bytes >= pieces[gone].iov_len {
+        bytes -= pieces[gone].iov_len;
+        gone += 1;
+    }
+    let rest = &mut pieces[gone..];
+    if let Some(first) = rest.first_mut() {
+        first.iov_base = first.iov_base.wrapping_byte_add(bytes);
+        first.iov_len -= bytes;
+    }
+    rest
+}
