@@ -1,0 +1,76 @@
+//! `cargo bench --bench restore`: boot against restore, measured on the real program. `-- --help` says what can be
+//! chosen; `cargo xtask bench` builds the program first.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::{env, fs};
+
+use anyhow::{Context, Result, bail};
+use clap::Parser;
+use rekindle_benches::conditions::Conditions;
+use rekindle_benches::options::{Options, Part};
+use rekindle_benches::program::Program;
+use rekindle_benches::render::{Style, render};
+use rekindle_benches::results::Results;
+use rekindle_benches::{clones, snapshots, starts, touches};
+
+fn main() -> ExitCode {
+    match run(&Options::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            eprintln!("error: {why:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(options: &Options) -> Result<()> {
+    let results = measure(options)?;
+    if let Some(path) = &options.json {
+        let json = serde_json::to_vec_pretty(&results).context("cannot write the results as JSON")?;
+        fs::write(path, json).with_context(|| format!("cannot write `{}`", path.display()))?;
+    }
+    let style = if options.markdown { Style::Markdown } else { Style::Plain };
+    print!("{}", render(&results, style));
+    Ok(())
+}
+
+fn measure(options: &Options) -> Result<Results> {
+    let path = options.program.clone().map_or_else(built_beside, Ok)?;
+    let programs: Vec<_> = [Some(path), options.against.clone()].into_iter().flatten().collect();
+    let programs: Vec<_> = programs.into_iter().map(Program::new).collect();
+    let program = &programs[0];
+    let dir = options.dir.clone().unwrap_or_else(env::temp_dir);
+    let dir = tempfile::tempdir_in(dir).context("cannot make a directory for the images")?;
+    let conditions = Conditions::now(program)?;
+    let (n, slow_n) = (options.n as usize, options.slow_n as usize);
+
+    let mut groups = Vec::new();
+    if options.wants(Part::Starts) {
+        eprintln!("starting guests, {n} times each");
+        groups.extend(starts::measure(&programs, dir.path(), n)?);
+    }
+    if options.wants(Part::Snapshots) {
+        eprintln!("taking snapshots, {slow_n} of each guest");
+        groups.push(snapshots::measure(program, dir.path(), slow_n)?);
+    }
+    if options.wants(Part::Touches) {
+        eprintln!("touching memory, {slow_n} times each way");
+        groups.push(touches::measure(program, dir.path(), slow_n)?);
+    }
+    if options.wants(Part::Clones) {
+        eprintln!("starting clones, {slow_n} crowds of each size");
+        groups.push(clones::measure(program, dir.path(), slow_n)?);
+    }
+    Ok(Results { conditions, groups })
+}
+
+/// The program in the build directory that this one is in: two levels up, past `deps`.
+fn built_beside() -> Result<PathBuf> {
+    let own = env::current_exe().context("cannot find this program's own file")?;
+    let built = own.ancestors().nth(2).map(|dir| dir.join("rekindle")).filter(|path| path.is_file());
+    let Some(path) = built else {
+        bail!("there is no `rekindle` beside {}: build it, or name it by --program", own.display());
+    };
+    Ok(path)
+}

@@ -1,0 +1,61 @@
+#!/bin/busybox sh
+# modules: pvpanic_mmio
+# Counts on the console, once the host asks for it, and answers commands typed there: what the tests of stock kernels
+# look at before and after a restore. Every answer is one line and begins with the command's name.
+#
+# `guest-probe` reads clocks in nanoseconds, naps, and computes; the tests put it into the archive beside busybox.
+export PATH=/bin
+mkdir -p /proc /sys /dev /run
+mount -t proc proc /proc
+mount -t sysfs sysfs /sys
+mount -t devtmpfs devtmpfs /dev
+mount -t tmpfs -o size=80m tmpfs /run
+stty -echo
+
+count() { # from 1 on, for ever, a few times a second; every twelfth time with the checksum of the file
+    n=0
+    while :; do
+        n=$((n + 1))
+        sum=
+        [ $((n % 12)) = 0 ] && sum=" sum=$(md5sum </run/file | cut -c 1-32)"
+        echo "count $n $(guest-probe clock) date=$(date +%s)$sum"
+        usleep 50000
+    done
+}
+
+complaints() { # what the kernel has said at level warning or above, or about its clocks, since it was last cleared
+    dmesg -r | grep -E '^<[0-4]>|clocksource|tsc|TSC|hrtimer|sched_clock|rcu' | while read -r line; do
+        echo "dmesg complaint: $line"
+    done
+    echo "dmesg end"
+}
+
+# A soft Ctrl-Alt-Del is a signal to this process.
+echo 0 >/proc/sys/kernel/ctrl-alt-del
+trap 'echo "ctrl-alt-del heard"; reboot -f' INT
+
+echo "guest $(uname -r) cpus=$(nproc) clocksource=$(cat /sys/devices/system/clocksource/clocksource0/current_clocksource)"
+while :; do
+    read -r command argument || continue
+    case $command in
+        file) # so many MiB of page cache that nobody writes again
+            guest-probe fill $argument >/run/file
+            echo "file sum=$(md5sum </run/file | cut -c 1-32)" ;;
+        count) count & ;;
+        watch) guest-probe watch & ;;
+        load) guest-probe load /run/file & ;;
+        clock) echo "clock $(guest-probe clock) date=$(date +%s)" ;;
+        source) echo "source $(cat /sys/devices/system/clocksource/clocksource0/current_clocksource)" ;;
+        nap) guest-probe nap $argument ;;
+        clear) dmesg -c >/dev/null; echo "clear done" ;;
+        dmesg) complaints ;;
+        module) /modules/load; echo "module done" ;;
+        ready) guest-probe ready; echo "ready said" ;;
+        port) printf '\001' | dd of=/dev/port bs=1 seek=1504 2>/dev/null; echo "port $?" ;;
+        poweroff) poweroff -f ;;
+        reboot) reboot -f ;;
+        panic) echo c >/proc/sysrq-trigger ;;
+        hard) echo 1 >/proc/sys/kernel/ctrl-alt-del; echo "hard done" ;;
+        *) echo "unknown $command" ;;
+    esac
+done

@@ -1,0 +1,76 @@
+//! What a stock guest cannot tell with a shell alone: clocks to the nanosecond, naps, work on every CPU, one byte to
+//! a port. A static program that the tests put into the guest's initramfs.
+//!
+//! Every answer is one line and one `write`, because others write to the same console.
+
+mod sys;
+mod watch;
+mod work;
+
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use rustix::thread::{CpuSet, sched_setaffinity};
+use rustix::time::{ClockId, clock_gettime};
+
+/// The port by which a guest says that it is ready.
+const READY_PORT: u16 = 0x5e0;
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let done = match words.as_slice() {
+        ["clock"] => say(&clocks()),
+        ["nap", ms] => ms.parse().map_err(io::Error::other).and_then(nap),
+        ["watch"] => watch::run(),
+        ["fill", mib] => mib.parse().map_err(io::Error::other).and_then(work::fill),
+        ["load", file] => work::load(file),
+        ["ready"] => sys::write_port(READY_PORT, 1),
+        _ => Err(io::Error::other("clock | nap MS | watch | fill MIB | load FILE | ready")),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            eprintln!("guest-probe {}: {why}", words.join(" "));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn clocks() -> String {
+    let (mono, boot) = (nanoseconds(ClockId::Monotonic), nanoseconds(ClockId::Boottime));
+    format!("mono={mono} boot={boot} real={}", nanoseconds(ClockId::Realtime))
+}
+
+/// Sleeps on each CPU in turn; says how long each sleep took in us.
+fn nap(ms: u64) -> io::Result<()> {
+    let mut line = "nap".to_owned();
+    for cpu in 0..cpus() {
+        pin(cpu)?;
+        let start = nanoseconds(ClockId::Monotonic);
+        std::thread::sleep(Duration::from_millis(ms));
+        line.push_str(&format!(" cpu{cpu}={}", (nanoseconds(ClockId::Monotonic) - start) / 1000));
+    }
+    say(&line)
+}
+
+fn nanoseconds(clock: ClockId) -> i64 {
+    let time = clock_gettime(clock);
+    time.tv_sec * 1_000_000_000 + time.tv_nsec
+}
+
+fn cpus() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// Keeps the calling thread on one CPU.
+fn pin(cpu: usize) -> io::Result<()> {
+    let mut set = CpuSet::new();
+    set.set(cpu);
+    Ok(sched_setaffinity(None, &set)?)
+}
+
+fn say(line: &str) -> io::Result<()> {
+    io::stdout().lock().write_all(format!("{line}\n").as_bytes())
+}

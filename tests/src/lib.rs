@@ -1,0 +1,25 @@
+//! Harness for the tests that drive the real `rekindle` on a real KVM.
+//!
+//! A test program is a list of [`Case`]s given to [`main`]. A case says what it needs of the host, and is *ignored with
+//! the reason* where that is not there. In it, a [`Vm`] is a running `rekindle` with its console in hand, an [`Image`]
+//! is a directory that remembers what it was, a [`Scratch`] is a place that must be left clean, and everything that is
+//! waited for has a deadline ([`patience`]).
+
+mod image;
+pub mod leftover;
+pub mod patience;
+pub mod proc;
+mod program;
+mod scratch;
+pub mod state;
+mod stream;
+mod suite;
+pub mod verbs;
+mod vm;
+
+pub use image::{Fingerprint, Image};
+pub use program::{Done, Launch, rekindle};
+pub use scratch::Scratch;
+pub use stream::Stream;
+pub use suite::{Case, Need, main, note};
+pub use vm::Vm;

@@ -1,0 +1,34 @@
+//! Bad input: each line says what went wrong, why, and what to do; ends with the documented code; and loses nothing.
+
+use std::process::ExitCode;
+
+use rekindle_tests::Need;
+
+mod control;
+mod damaged;
+mod disk;
+mod foreign;
+mod host;
+mod hostile;
+mod kernels;
+mod signals;
+mod table;
+mod usage;
+
+/// What everything needs that starts a guest or makes an image.
+const KVM: &[Need] = &[Need::Kvm];
+
+fn main() -> ExitCode {
+    let cases = [
+        usage::cases(),
+        kernels::cases(),
+        host::cases(),
+        disk::cases(),
+        damaged::cases(),
+        foreign::cases(),
+        hostile::cases(),
+        control::cases(),
+        signals::cases(),
+    ];
+    rekindle_tests::main(cases.into_iter().flatten().collect(), 2)
+}

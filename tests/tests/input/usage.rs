@@ -1,0 +1,85 @@
+//! Command lines that make no sense: code 2, before anything is opened.
+
+use rekindle_tests::{Case, Scratch, cases};
+
+use crate::args;
+use crate::table::{Row, check};
+
+pub(crate) fn cases() -> Vec<Case> {
+    cases!("input", &[], [bad_usage_is_code_2_and_says_what_is_possible])
+}
+
+fn bad_usage_is_code_2_and_says_what_is_possible() {
+    let mut rows = Vec::new();
+    let mut row = |what, args, says| rows.push(Row { what, args, code: 2, says });
+
+    const MEMORY: &str = "give 16M to 1023G";
+    for size in ["0", "15M", "16383K", "1024G", "18446744073709551615G", "99999999999999999999", "1"] {
+        row("memory out of range", args!["boot", "--memory", size], &["--memory", "out of range", MEMORY]);
+    }
+    for size in ["16777217", "17M1", "16M ", "0x1000000", "+16M", "-16M", "16T", "M", "", "1.5G"] {
+        let says: &[&str] = if size == "16777217" { &["not a multiple of 4 KiB"] } else { &["--memory"] };
+        row("memory of odd size", args!["boot", format!("--memory={size}")], says);
+    }
+    for count in ["0", "33", "256", "4294967297", "-1", "two", "", "+1"] {
+        let says = &["--cpus", "give 1 to 32"];
+        row("impossible number of CPUs", args!["boot", format!("--cpus={count}")], says);
+    }
+
+    row("initrd without kernel", args!["boot", "--initrd", "x"], &["--kernel"]);
+    row("empty kernel path", args!["boot", "--kernel", ""], &["a value is required for '--kernel"]);
+    row(
+        "empty initrd path",
+        args!["boot", "--kernel", "k", "--initrd", ""],
+        &["a value is required for '--initrd"],
+    );
+    row(
+        "unknown console",
+        args!["boot", "--serial", "tcp"],
+        &["`tcp` is unknown", "stdio, null or file:PATH"],
+    );
+    row("empty console path", args!["boot", "--serial", "file:"], &["empty path"]);
+    row("unknown option", args!["boot", "--hotplug"], &["--hotplug"]);
+    row("a later version's option", args!["boot", "--rng"], &["not in this version"]);
+    row("unknown log level", args!["--log-level", "loud,=", "boot"], &["log level", "off, error, warn"]);
+
+    let bake = |ready: &str, more: &[&str]| {
+        let mut args = args!["bake", "--out", "image", "--ready", ready];
+        args.extend(more.iter().map(Into::into));
+        args
+    };
+    row("unknown readiness", bake("soon", &[]), &["`soon` is unknown", "serial:REGEX or port"]);
+    row("no regular expression", bake("serial:(", &[]), &["`(` is not a regular expression"]);
+    row("an expression that matches nothing", bake("serial:x*", &[]), &["matches an empty console"]);
+    row(
+        "an expression beyond reason",
+        bake(r"serial:(\w{1000}){1000}", &[]),
+        &["is not a regular expression"],
+    );
+    row("later readiness", bake("vsock:1", &[]), &["not in this version", "use --ready serial:REGEX"]);
+    for limit in ["0s", "1441m", "99999999999999999999s"] {
+        row(
+            "time limit out of range",
+            bake("port", &["--timeout", limit]),
+            &["out of range", "1ms to 1440m"],
+        );
+    }
+    for limit in ["60", "s", "1h", "1.5s", ""] {
+        let says = &["--timeout", "followed by ms, s or m"];
+        row("time limit that is none", bake("port", &[&format!("--timeout={limit}")]), says);
+    }
+    row("bake to nowhere", args!["bake", "--ready", "port"], &["--out"]);
+    row("bake without readiness", args!["bake", "--out", "image"], &["--ready"]);
+
+    row("restore of nothing", args!["restore"], &["IMAGE"]);
+    row("unknown memory mode", args!["restore", "x", "--memory-mode", "eager"], &["`eager`", "give mmap"]);
+    row(
+        "later memory mode",
+        args!["restore", "x", "--memory-mode", "lazy"],
+        &["not in this version", "mmap"],
+    );
+    row("report to an empty path", args!["restore", "x", "--report", ""], &["--report"]);
+    row("unknown verb", args!["reboot"], &["reboot"]);
+    row("snapshot of nobody", args!["snapshot", "--out", "image"], &["--api-socket"]);
+    check(&Scratch::new(), rows);
+}

@@ -1,0 +1,58 @@
+//! Stock kernels, as a distribution ships them: booted, snapshotted, killed, restored, and asked what they noticed.
+//!
+//! What the guest does is `tests/guests/stock.sh`. Times are the guest's own and the host's; where the host is the lab,
+//! neither says anything about speed, so nothing here demands any.
+
+mod checks;
+mod endings;
+mod guest;
+mod lines;
+mod lives;
+mod load;
+mod ready;
+mod shelf;
+mod time;
+
+use std::process::ExitCode;
+
+use rekindle_tests::{Case, Need};
+
+use shelf::{CLOUD_6_1, CLOUD_6_12, GENERIC_6_1, Kernel};
+
+fn main() -> ExitCode {
+    let case = |name: &str, run: fn()| Case::new(format!("linux::{name}"), &[Need::StockGuests], run);
+    let life = |kernel: Kernel, cpus: u32| {
+        let name = format!("linux::comes_back_from_an_image_{}_on_{cpus}", kernel.identifier());
+        Case::new(name, &[Need::StockGuests], move || lives::comes_back(kernel, cpus))
+    };
+    let shelf_life = |kernel: Kernel| {
+        let name = format!("linux::wakes_after_a_month_on_the_shelf_{}", kernel.identifier());
+        Case::new(name, &[Need::StockGuests], move || time::wakes_after_a_month(kernel))
+    };
+    let cases = vec![
+        life(CLOUD_6_1, 1),
+        life(CLOUD_6_1, 2),
+        life(GENERIC_6_1, 2),
+        life(CLOUD_6_12, 2),
+        case("ten_restores_of_one_image_two_at_a_time", lives::ten_restores),
+        case("three_generations", lives::three_generations),
+        case("snapshot_while_paused", lives::snapshot_while_paused),
+        case("eight_cpus", lives::eight_cpus),
+        shelf_life(CLOUD_6_1),
+        shelf_life(CLOUD_6_12),
+        case("tscs_stay_in_step", time::tscs_stay_in_step),
+        case("power_off", endings::power_off),
+        case("reboot", endings::reboot),
+        case("panic_without_a_driver_is_a_reset", endings::panic_without_a_driver),
+        case("triple_fault", endings::triple_fault),
+        case("ctrl_alt_del_to_the_kernel", endings::ctrl_alt_del_to_the_kernel),
+        case("ctrl_alt_del_to_init", endings::ctrl_alt_del_to_init),
+        case("bake_until_a_line", ready::a_line),
+        case("bake_until_a_byte_from_a_program", ready::a_byte_from_a_program),
+        case("bake_until_a_byte_from_a_shell", ready::a_byte_from_a_shell),
+        case("twenty_snapshots_under_load", load::twenty_snapshots),
+    ];
+    let code = rekindle_tests::main(cases, 2);
+    shelf::clear();
+    code
+}

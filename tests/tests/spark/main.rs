@@ -1,0 +1,29 @@
+//! The built-in guest on this host's KVM: that a snapshot is a moment of its life, and a restore the moment after.
+
+use std::process::ExitCode;
+
+use rekindle_tests::Need;
+
+mod bake;
+mod clock;
+mod console;
+mod control;
+mod endings;
+mod lifecycle;
+mod memory;
+
+/// What all of these need.
+const KVM: &[Need] = &[Need::Kvm];
+
+fn main() -> ExitCode {
+    let cases = [
+        lifecycle::cases(),
+        memory::cases(),
+        clock::cases(),
+        console::cases(),
+        control::cases(),
+        endings::cases(),
+        bake::cases(),
+    ];
+    rekindle_tests::main(cases.into_iter().flatten().collect(), 2)
+}

@@ -1,0 +1,123 @@
+//! Downloads a kernel package and keeps the few megabytes of it that we use.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context as _, Result};
+
+use super::Guest;
+use super::kernel::{Checksum, Manifest, sha256};
+use super::modules::{self, Tree};
+use crate::debian::archive::Archive;
+use crate::{place, process};
+
+/// Every module that the lab loads or that a guest script may ask for. Dependencies follow by themselves.
+const WANTED: [&str; 21] = [
+    // KVM in the lab, and the devices it is reached by.
+    "kvm_amd",
+    "virtio_pci",
+    "virtio_console",
+    "9p",
+    "9pnet_virtio",
+    "tun",
+    "vhost_net",
+    "vhost_vsock",
+    "loop",
+    "overlay",
+    // What a guest of ours may have.
+    "virtio_mmio",
+    "virtio_blk",
+    "virtio_net",
+    "vmw_vsock_virtio_transport",
+    "virtio_rng",
+    "virtio_balloon",
+    "pvpanic_mmio",
+    "pvpanic_pci",
+    "button",
+    "evdev",
+    "ptp_kvm",
+];
+
+/// Downloads the pinned kernel of `guest` into `dir`, or the newest of its series where the pinned one is
+/// gone.
+pub fn kernel(guest: &Guest, dir: &Path) -> Result<Manifest> {
+    let archive = Archive::open(&place::target().join("debian"))?;
+    let partial = dir.with_extension("partial");
+    if partial.exists() {
+        fs::remove_dir_all(&partial).context("cannot remove a download that was cut short")?;
+    }
+    let unpacked = partial.join("unpacked");
+    fs::create_dir_all(&unpacked).with_context(|| format!("cannot create {}", unpacked.display()))?;
+
+    let (package, version, pinned, deb) = match archive.download(guest.package, guest.version, &partial) {
+        Ok(deb) => (guest.package.to_owned(), guest.version.to_owned(), true, deb),
+        Err(why) => {
+            eprintln!(
+                "note: {} {} cannot be had, looking for the newest: {why:#}",
+                guest.package, guest.version
+            );
+            let (package, version) = newest(&archive, guest)?;
+            let deb = archive.download(&package, &version, &partial)?;
+            (package, version, false, deb)
+        }
+    };
+    eprintln!("unpacking {package} {version}");
+    process::run(Command::new("dpkg-deb").arg("-x").arg(&deb).arg(&unpacked))?;
+    fs::remove_file(&deb).context("cannot remove the package after unpacking it")?;
+
+    let release = package.trim_start_matches("linux-image-").to_owned();
+    let manifest = keep(&unpacked, &partial, package, version, pinned, release)?;
+    fs::remove_dir_all(&unpacked).context("cannot remove what is not needed of the package")?;
+    let text = serde_json::to_vec_pretty(&manifest).context("cannot write the manifest")?;
+    fs::write(partial.join("manifest.json"), text).context("cannot write the manifest")?;
+    if dir.exists() {
+        fs::remove_dir_all(dir).with_context(|| format!("cannot replace {}", dir.display()))?;
+    }
+    fs::rename(&partial, dir).with_context(|| format!("cannot move the kernel to {}", dir.display()))?;
+    Ok(manifest)
+}
+
+/// The kernel package that the newest metapackage of the series depends on, and its version.
+fn newest(archive: &Archive, guest: &Guest) -> Result<(String, String)> {
+    let versions = archive.versions(guest.metapackage)?;
+    let of_series = versions.into_iter().find(|(version, _)| version.starts_with(guest.series));
+    of_series
+        .and_then(|(version, depends)| Some((kernel_package(&depends)?, version)))
+        .with_context(|| format!("the archive has no {} {}", guest.metapackage, guest.series))
+}
+
+/// The name of the kernel package among a metapackage's dependencies.
+fn kernel_package(depends: &str) -> Option<String> {
+    let name = depends.split(',').next()?.split_whitespace().next()?;
+    name.starts_with("linux-image-").then(|| name.to_owned())
+}
+
+/// Copies the image, the configuration and the wanted modules from `unpacked` to `into`.
+fn keep(
+    unpacked: &Path,
+    into: &Path,
+    package: String,
+    version: String,
+    pinned: bool,
+    release: String,
+) -> Result<Manifest> {
+    let boot = unpacked.join("boot");
+    let tree = Tree::open(unpacked, &release)?;
+    let (modules, absent) = modules::closure(&tree, &WANTED)?;
+    let mut names = vec!["vmlinuz".to_owned(), "config".to_owned()];
+    for name in &names {
+        let from = boot.join(format!("{name}-{release}"));
+        fs::copy(&from, into.join(name)).with_context(|| format!("cannot copy {}", from.display()))?;
+    }
+    fs::create_dir_all(into.join("modules")).context("cannot create the directory of modules")?;
+    for module in &modules {
+        let name = format!("modules/{}.ko", module.name);
+        let content = tree.read(&module.name)?;
+        fs::write(into.join(&name), content).with_context(|| format!("cannot write {name}"))?;
+        names.push(name);
+    }
+    let sum = |path: String| Ok(Checksum { sha256: sha256(&into.join(&path))?, path });
+    let files = names.into_iter().map(sum).collect::<Result<Vec<_>>>()?;
+    Ok(Manifest { package, version, pinned, release, files, modules, absent })
+}
