@@ -53,7 +53,7 @@ const ROWS: &[Row] = &[
         "other-cpu",
         |state| manifest(state, other_cpu),
         4,
-        &["this host cannot run image", "its CPU lacks hle"],
+        &["this host cannot run image", "its CPU lacks xop"],
     ),
     ("nameless-feature", |state| manifest(state, nameless_feature), 4, &["its CPU lacks", "0x4fffffff"]),
     ("other-vendor", other_vendor, 4, &["a CPU of `CyrixInstead`, this host's is of"]),
@@ -144,9 +144,9 @@ fn long_section(mut state: State) -> State {
     state
 }
 
-/// Transactional memory is on no CPU that is sold any more, and on none of AMD's.
+/// XOP was on AMD's CPUs of 2011 to 2015 and on no other, and no emulator knows it.
 fn other_cpu(manifest: &mut ManifestState) {
-    manifest.host.cpuid.push(CpuidWordState { function: 7, index: 0, register: 1, bits: 1 << 4 });
+    manifest.host.cpuid.push(CpuidWordState { function: 0x8000_0001, index: 0, register: 2, bits: 1 << 11 });
 }
 
 fn nameless_feature(manifest: &mut ManifestState) {
