@@ -16,6 +16,7 @@ use snapshot_format::state::{ChipsetState, ClockState, ManifestState, MemoryStat
 use snapshot_format::testing::samples;
 use snapshot_format::{Architecture, MemoryIndex, StateReader, StateWriter};
 use vm_memory::{Bytes, GuestAddress};
+use vmm::config::DeviceOverrides;
 use vmm::machine::{Connections, Host, PausedVm};
 use vmm::restore::{self, Report};
 
@@ -121,7 +122,9 @@ fn bake(guest: Guest) -> Option<Baked> {
 fn images(criterion: &mut Criterion) {
     let Some(baked) = bake(Guest { memory: "256M", fill: "64M" }) else { return };
     criterion.bench_function("restore/plan", |bench| {
-        bench.iter(|| restore::plan(black_box(&baked.image)).expect("it was baked here"));
+        bench.iter(|| {
+            restore::plan(black_box(&baked.image), &DeviceOverrides::default()).expect("it was baked here")
+        });
     });
     for name in ["create-vm", "vcpus"] {
         criterion.bench_function(&format!("restore/{name}"), |bench| {
@@ -148,7 +151,7 @@ fn phase(image: &Path, name: &str) -> Duration {
 
 /// A machine at rest that is not run.
 fn paused(image: &Path, report: &mut Report) -> PausedVm {
-    let plan = restore::plan(image).expect("it was baked here");
+    let plan = restore::plan(image, &DeviceOverrides::default()).expect("it was baked here");
     let connections = Connections::new(None, None, false).expect("there are descriptors left");
     plan.restore(connections, report).expect("it was baked on this host")
 }

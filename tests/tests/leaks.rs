@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use rekindle_tests::proc::Holdings;
 use rekindle_tests::{Image, Need, Scratch, Stream, cases, patience};
+use vmm::config::DeviceOverrides;
 use vmm::machine::Connections;
 use vmm::restore::{self, Report};
 
@@ -21,7 +22,7 @@ fn round(image: &Path, number: usize) {
     let (heard, console) = std::io::pipe().expect("a pipe can be made");
     let console = std::fs::File::from(std::os::fd::OwnedFd::from(console));
     let connections = Connections::new(Some(console), None, false).expect("eventfds can be made");
-    let plan = restore::plan(image).expect("the image is sound");
+    let plan = restore::plan(image, &DeviceOverrides::default()).expect("the image is sound");
     let paused = plan.restore(connections, &mut Report::default()).expect("the host can run it");
     if number % 4 == 3 {
         return drop(paused);

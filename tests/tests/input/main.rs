@@ -7,6 +7,7 @@ use rekindle_tests::Need;
 mod control;
 mod damaged;
 mod disk;
+mod disks;
 mod foreign;
 mod host;
 mod hostile;
@@ -24,6 +25,7 @@ fn main() -> ExitCode {
         kernels::cases(),
         host::cases(),
         disk::cases(),
+        disks::cases(),
         damaged::cases(),
         foreign::cases(),
         hostile::cases(),

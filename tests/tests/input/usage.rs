@@ -40,7 +40,24 @@ fn bad_usage_is_code_2_and_says_what_is_possible() {
     );
     row("empty console path", args!["boot", "--serial", "file:"], &["empty path"]);
     row("unknown option", args!["boot", "--hotplug"], &["--hotplug"]);
-    row("a later version's option", args!["boot", "--rng"], &["not in this version"]);
+    row("a later version's option", args!["boot", "--balloon"], &["not in this version"]);
+    for (disk, says) in [
+        ("root", &["`root` is not ID=PATH", "root=disk.img"][..]),
+        ("=x", &["disk id ``", "1 to 20 of"]),
+        ("a/b=x", &["disk id `a/b`", "1 to 20 of"]),
+        ("a23456789012345678901=x", &["disk id", "1 to 20 of"]),
+        ("root=", &["the disk is an empty path"]),
+        ("root=x,ro", &["option `ro` of a disk is unknown", "give readonly"]),
+        ("root=x,overlay", &["`overlay` of `--disk` is not in this version"]),
+    ] {
+        row("a disk that is none", args!["boot", "--disk", disk], says);
+    }
+    let twice = args!["boot", "--disk", "root=x", "--disk", "root=y,readonly"];
+    row("two disks with one id", twice, &["two disks are called `root`"]);
+    let again = args!["restore", "x", "--disk", "root=x", "--disk", "root=y"];
+    row("one disk replaced twice", again, &["two disks are called `root`"]);
+    let options = args!["restore", "x", "--disk", "root=x,readonly"];
+    row("options that the image records", options, &["its image records", "give ID=PATH"]);
     row("unknown log level", args!["--log-level", "loud,=", "boot"], &["log level", "off, error, warn"]);
 
     let bake = |ready: &str, more: &[&str]| {

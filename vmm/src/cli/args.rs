@@ -9,6 +9,7 @@ use vmm::config::{
     RestoreConfig, SerialConfig, Timeout, VmConfig,
 };
 
+use super::devices::{DeviceArgs, OverrideArgs};
 use super::exit::EXIT_CODES;
 use super::later::LaterArgs;
 use super::value;
@@ -97,14 +98,17 @@ pub(super) struct VmArgs {
     #[arg(long, value_name = "N", default_value_t, value_parser = value::text::<CpuCount>)]
     cpus: CpuCount,
     #[command(flatten)]
+    devices: DeviceArgs,
+    #[command(flatten)]
     later: LaterArgs,
 }
 
 impl VmArgs {
     fn into_config(self, serial: SerialConfig) -> Result<VmConfig, Error> {
-        let Self { kernel, initrd, cmdline, memory, cpus, later } = self;
+        let Self { kernel, initrd, cmdline, memory, cpus, devices, later } = self;
         later.refuse()?;
-        Ok(VmConfig { kernel: KernelConfig::from_paths(kernel, initrd)?, cmdline, memory, cpus, serial })
+        let kernel = KernelConfig::from_paths(kernel, initrd)?;
+        Ok(VmConfig { kernel, cmdline, memory, cpus, serial, devices: devices.into_config()? })
     }
 }
 
@@ -199,6 +203,8 @@ pub(super) struct RestoreArgs {
     #[arg(long, value_name = "PATH|-", allow_hyphen_values = true, value_parser = value::report())]
     report: Option<ReportTarget>,
     #[command(flatten)]
+    overrides: OverrideArgs,
+    #[command(flatten)]
     later: LaterArgs,
 }
 
@@ -206,9 +212,10 @@ impl TryFrom<RestoreArgs> for RestoreConfig {
     type Error = Error;
 
     fn try_from(args: RestoreArgs) -> Result<Self, Error> {
-        let RestoreArgs { image, memory_mode, serial, api_socket, report, later } = args;
+        let RestoreArgs { image, memory_mode, serial, api_socket, report, overrides, later } = args;
         later.refuse()?;
-        Ok(Self { image, memory_mode, serial: serial.unwrap_or_default(), report, api_socket })
+        let (serial, overrides) = (serial.unwrap_or_default(), overrides.into_config()?);
+        Ok(Self { image, memory_mode, serial, overrides, report, api_socket })
     }
 }
 

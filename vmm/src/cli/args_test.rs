@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use clap::{CommandFactory, Parser};
 use vmm::config::{
-    BakeConfig, BootConfig, KernelConfig, MemoryMode, MemorySize, ReadyConfig, ReportTarget, RestoreConfig,
-    SerialConfig, Timeout, VmConfig,
+    BakeConfig, BootConfig, DeviceOverrides, DevicesConfig, DiskConfig, DiskId, KernelConfig, MemoryMode,
+    MemorySize, ReadyConfig, ReportTarget, RestoreConfig, SerialConfig, Timeout, VmConfig,
 };
 
 use super::args::{Cli, Command};
@@ -22,6 +22,10 @@ fn boot(line: &[&str]) -> Result<BootConfig, vmm::config::Error> {
     }
 }
 
+fn disk(id: &str, path: &str, read_only: bool) -> DiskConfig {
+    DiskConfig { id: DiskId::new(id).unwrap(), path: path.into(), read_only }
+}
+
 #[test]
 fn the_definition_holds_together() {
     Cli::command().debug_assert();
@@ -36,6 +40,7 @@ fn boot_without_options_runs_the_built_in_guest() {
             memory: MemorySize::DEFAULT,
             cpus: "1".parse().unwrap(),
             serial: SerialConfig::Stdio,
+            devices: DevicesConfig::default(),
         },
         api_socket: None,
     };
@@ -44,7 +49,8 @@ fn boot_without_options_runs_the_built_in_guest() {
 
 #[test]
 fn boot_with_every_option() {
-    let line = "--kernel k --initrd i --cmdline -x --memory 1G --cpus 32 --serial file:log --api-socket s";
+    let line = "--kernel k --initrd i --cmdline -x --memory 1G --cpus 32 --serial file:log --api-socket s --rng \
+                --disk root=a=b --disk data=c,readonly";
     let line: Vec<_> = line.split(' ').collect();
     let expected = BootConfig {
         vm: VmConfig {
@@ -53,6 +59,10 @@ fn boot_with_every_option() {
             memory: "1G".parse().unwrap(),
             cpus: "32".parse().unwrap(),
             serial: SerialConfig::File("log".into()),
+            devices: DevicesConfig {
+                disks: vec![disk("root", "a=b", false), disk("data", "c", true)],
+                rng: true,
+            },
         },
         api_socket: Some("s".into()),
     };
@@ -80,12 +90,15 @@ fn bake_and_restore() {
         "-",
         "--api-socket",
         "s",
+        "--disk",
+        "root=other",
     ];
     let Ok(Command::Restore(args)) = parse(&line) else { panic!() };
     let expected = RestoreConfig {
         image: "warm".into(),
         memory_mode: MemoryMode::Mmap,
         serial: SerialConfig::Null,
+        overrides: DeviceOverrides { disks: [(DiskId::new("root").unwrap(), "other".into())].into() },
         report: Some(ReportTarget::Stdout),
         api_socket: Some("s".into()),
     };
@@ -149,10 +162,8 @@ fn lines_that_make_no_sense_end_with_code_2_and_the_reason() {
 #[test]
 fn options_of_later_versions_are_refused_by_name() {
     for (option, line) in [
-        ("--disk", &["--disk", "root=x,readonly"][..]),
-        ("--net", &["--net", "eth0=tap:t"]),
+        ("--net", &["--net", "eth0=tap:t"][..]),
         ("--vsock", &["--vsock", "cid=3,uds=p"]),
-        ("--rng", &["--rng"]),
         ("--balloon", &["--balloon"]),
     ] {
         let error = boot(line).unwrap_err();
@@ -185,7 +196,7 @@ fn every_help_names_the_exit_codes_and_hides_what_is_not_there() {
     for verb in command.get_subcommands_mut().filter(|verb| verb.get_name() != "help") {
         let help = verb.render_long_help().to_string();
         assert!(help.contains(exit::EXIT_CODES), "{}", verb.get_name());
-        assert!(!help.contains("--disk") && !help.contains("--balloon"), "{help}");
+        assert!(!help.contains("--pages") && !help.contains("--balloon"), "{help}");
     }
     assert!(command.render_help().to_string().contains(exit::EXIT_CODES));
 }
@@ -193,7 +204,9 @@ fn every_help_names_the_exit_codes_and_hides_what_is_not_there() {
 /// The way around the whole definition must not be a way around what it says.
 #[test]
 fn a_restore_is_parsed_the_same_alone() {
-    let lines: [&[&str]; 6] = [
+    let lines: [&[&str]; 8] = [
+        &["i", "--disk", "root=x", "--disk", "data=y"],
+        &["i", "--disk", "root=x,readonly"],
         &["i"],
         &["i", "--serial", "null", "--log-level", "debug", "--report", "-", "--api-socket", "s"],
         &["--memory-mode", "mmap", "--", "-i"],

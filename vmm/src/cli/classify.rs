@@ -6,6 +6,8 @@ use std::path::Path;
 
 use rustix::io::Errno;
 use snapshot_format::ErrorKind;
+use vmm::device::virtio;
+use vmm::device::virtio::blk;
 use vmm::{config, control, machine, restore, snapshot, supervisor, vcpu};
 
 use super::doctor;
@@ -103,6 +105,7 @@ fn of_machine(error: &machine::Error) -> Option<(Exit, Option<String>)> {
             return Some((Exit::Failed, Some(hint.to_owned())));
         }
         machine::Error::Open { source, .. } => return Some((Exit::Failed, path_hint(source))),
+        machine::Error::Virtio(error) => return Some(of_virtio(error)),
         machine::Error::Run(_) => return Some((Exit::GuestFailed, None)),
         _ => return None,
     };
@@ -124,6 +127,7 @@ fn of_restore(error: &restore::Error) -> Option<(Exit, Option<String>)> {
         },
         restore::Error::Memory { source, .. } => Some((of_format(source.kind()), again())),
         restore::Error::Contradiction { .. } | restore::Error::Device(_) => Some((Exit::Damaged, again())),
+        restore::Error::Virtio(error) => Some(of_virtio(error)),
         restore::Error::Host { path, .. } => Some((Exit::Unsupported, look(path))),
         restore::Error::Vcpu(error) => Some(of_vcpu(error)),
         // The values are KVM's own, and any value of theirs is taken: what fails is the host.
@@ -133,6 +137,42 @@ fn of_restore(error: &restore::Error) -> Option<(Exit, Option<String>)> {
         // The machine's own error, next in the chain, says more.
         restore::Error::Kvm(_) | restore::Error::Machine(_) | restore::Error::Map(_) => None,
     }
+}
+
+/// What a device needs of the host is the command's failure; what the image says of one, the image's.
+fn of_virtio(error: &virtio::Error) -> (Exit, Option<String>) {
+    match error {
+        virtio::Error::NoSuchDisk { .. } => {
+            (Exit::Usage, Some("`rekindle inspect` shows the devices of an image".to_owned()))
+        }
+        virtio::Error::TooMany { .. } => (Exit::Usage, Some("leave some out".to_owned())),
+        virtio::Error::Restore { .. } | virtio::Error::SameSlot { .. } => (Exit::Damaged, None),
+        virtio::Error::Disk { id, source } => of_disk(id, source),
+        virtio::Error::SetUp(_) => (Exit::Failed, None),
+    }
+}
+
+fn of_disk(id: &str, error: &blk::Error) -> (Exit, Option<String>) {
+    let hint = match error {
+        blk::Error::Id { .. } | blk::Error::Record { .. } => return (Exit::Damaged, None),
+        blk::Error::Open { source, .. } if source.kind() == io::ErrorKind::NotFound => {
+            format!("check the path, and the working directory; `--disk {id}=PATH` names a file")
+        }
+        blk::Error::Open { .. } => {
+            format!(
+                "see to it that you may read it, and write to it; `--disk {id}=PATH,readonly` is for a guest that boots and never writes"
+            )
+        }
+        blk::Error::Kind { .. } => "give a raw disk image, or a block device".to_owned(),
+        blk::Error::Length { .. } => {
+            "make it a multiple of 512 bytes long, for example with `truncate`".to_owned()
+        }
+        blk::Error::Busy { .. } => "end the other VM, or give each a copy of its own".to_owned(),
+        blk::Error::Resized { .. } | blk::Error::Modified { .. } | blk::Error::Untold { .. } => {
+            format!("give it back as it was, or name a copy of it from then with `--disk {id}=PATH`")
+        }
+    };
+    (Exit::Failed, Some(hint))
 }
 
 /// A value that KVM refuses on a host that has passed for fit is a value that no vCPU has.

@@ -12,13 +12,9 @@ use vmm::config::Error;
 #[derive(Clone, Debug, Default, Args)]
 pub(super) struct LaterArgs {
     #[arg(long, hide = true, allow_hyphen_values = true)]
-    disk: Vec<OsString>,
-    #[arg(long, hide = true, allow_hyphen_values = true)]
     net: Vec<OsString>,
     #[arg(long, hide = true, allow_hyphen_values = true)]
     vsock: Vec<OsString>,
-    #[arg(long, hide = true)]
-    rng: bool,
     #[arg(long, hide = true)]
     balloon: bool,
     #[arg(long, hide = true, allow_hyphen_values = true)]
@@ -28,13 +24,11 @@ pub(super) struct LaterArgs {
 impl LaterArgs {
     /// Refuses the first option that was given.
     pub(super) fn refuse(&self) -> Result<(), Error> {
-        let Self { disk, net, vsock, rng, balloon, pages } = self;
-        let without = "leave it out: guests of this version have no virtio devices";
+        let Self { net, vsock, balloon, pages } = self;
+        let without = "leave it out: guests of this version have disks and an entropy device";
         let given = [
-            (!disk.is_empty(), "`--disk`", "leave it out, and put what the guest needs into its initrd"),
             (!net.is_empty(), "`--net`", without),
             (!vsock.is_empty(), "`--vsock`", without),
-            (*rng, "`--rng`", without),
             (*balloon, "`--balloon`", without),
             (pages.is_some(), "`--pages`", "leave it out: memory is mapped from the image"),
         ];

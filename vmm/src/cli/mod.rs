@@ -9,6 +9,7 @@ mod bake;
 mod boot;
 mod classify;
 mod demo;
+mod devices;
 mod doctor;
 mod ended;
 mod exit;

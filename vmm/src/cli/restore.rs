@@ -15,13 +15,13 @@ use super::written::Written;
 
 /// Brings a guest back from an image and runs it until it ends.
 pub(super) fn run(args: RestoreArgs) -> Result<()> {
-    let RestoreConfig { image, memory_mode, serial, report: target, api_socket } =
+    let RestoreConfig { image, memory_mode, serial, overrides, report: target, api_socket } =
         RestoreConfig::try_from(args)?;
     let MemoryMode::Mmap = memory_mode;
     vmm::guard_mapped_files().context("cannot handle SIGBUS")?;
     let mut session = Session::of_image(serial, api_socket, &image)?;
     let mut report = Report::default();
-    let plan = report.phase("plan", || restore::plan(&image))?;
+    let plan = report.phase("plan", || restore::plan(&image, &overrides))?;
     let target = target.map(|target| Target::open(target, &image)).transpose()?;
     let machine = plan.restore(session.connections(None, false)?, &mut report)?;
     if !report.clock_behind.is_zero() {

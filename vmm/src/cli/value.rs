@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::str::FromStr;
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
-use vmm::config::{self, ReportTarget, SerialConfig};
+use vmm::config::{self, DiskConfig, DiskPath, ReportTarget, SerialConfig};
 
 /// Any value that its type reads from text.
 pub(super) fn text<T: FromStr<Err = config::Error>>(text: &str) -> Result<T, String> {
@@ -15,6 +15,16 @@ pub(super) fn text<T: FromStr<Err = config::Error>>(text: &str) -> Result<T, Str
 /// `stdio|null|file:PATH`, where the path need not be UTF-8.
 pub(super) fn serial() -> impl TypedValueParser<Value = SerialConfig> {
     OsStringValueParser::new().try_map(|text: OsString| SerialConfig::parse(&text))
+}
+
+/// `ID=PATH[,readonly]`, where the path need not be UTF-8.
+pub(super) fn disk() -> impl TypedValueParser<Value = DiskConfig> {
+    OsStringValueParser::new().try_map(|text: OsString| DiskConfig::parse(&text))
+}
+
+/// `ID=PATH`, where the path need not be UTF-8.
+pub(super) fn disk_path() -> impl TypedValueParser<Value = DiskPath> {
+    OsStringValueParser::new().try_map(|text: OsString| DiskPath::parse(&text))
 }
 
 /// A path or `-`.

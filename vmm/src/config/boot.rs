@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::{CpuCount, Error, MemorySize, SerialConfig};
+use super::{CpuCount, DevicesConfig, Error, MemorySize, SerialConfig};
 
 /// What is booted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -49,6 +49,8 @@ pub struct VmConfig {
     pub cpus: CpuCount,
     /// The guest's console.
     pub serial: SerialConfig,
+    /// Its virtio devices.
+    pub devices: DevicesConfig,
 }
 
 /// A VM that is booted and then runs until it ends or is told to.

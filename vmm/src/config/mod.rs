@@ -6,6 +6,8 @@
 mod bake;
 mod boot;
 mod cpus;
+mod devices;
+mod disk;
 mod duration;
 mod memory;
 mod restore;
@@ -14,6 +16,8 @@ mod serial;
 pub use bake::{BakeConfig, ReadyConfig, ReadyPattern};
 pub use boot::{BootConfig, KernelConfig, VmConfig};
 pub use cpus::CpuCount;
+pub use devices::{DeviceOverrides, DevicesConfig};
+pub use disk::{DiskConfig, DiskId, DiskPath};
 pub use duration::Timeout;
 pub use memory::MemorySize;
 pub use restore::{MemoryMode, ReportTarget, RestoreConfig};
@@ -54,6 +58,38 @@ pub enum Error {
     Serial {
         /// What was given.
         value: String,
+    },
+    /// The name is none that a disk can have.
+    #[error("disk id `{id}` is not 1 to 20 of a-z A-Z 0-9 - _ .")]
+    DiskId {
+        /// What was given.
+        id: String,
+    },
+    /// Not a name, an equals sign and a path.
+    #[error("disk `{value}` is not ID=PATH; write for example root=disk.img")]
+    DiskSyntax {
+        /// What was given.
+        value: String,
+    },
+    /// Not an option that a disk has.
+    #[error(
+        "option `{value}` of a disk is unknown; give readonly, and link to a file that has a comma in its name"
+    )]
+    DiskOption {
+        /// What was given.
+        value: String,
+    },
+    /// An option where the image says what kind of disk it is.
+    #[error("disk `{value}` has options, which its image records; give ID=PATH")]
+    DiskOptionsRecorded {
+        /// What was given.
+        value: String,
+    },
+    /// Two disks with one name.
+    #[error("two disks are called `{id}`; give each a name of its own")]
+    DiskTwice {
+        /// The name.
+        id: String,
     },
     /// Not a readiness signal that exists.
     #[error("readiness signal `{value}` is unknown; give serial:REGEX or port")]

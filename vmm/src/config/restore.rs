@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use super::{Error, SerialConfig};
+use super::{DeviceOverrides, Error, SerialConfig};
 
 /// How the guest's memory comes back.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -58,6 +58,8 @@ pub struct RestoreConfig {
     pub memory_mode: MemoryMode,
     /// The guest's console, in place of what it was.
     pub serial: SerialConfig,
+    /// What its virtio devices use of the host, in place of what the image says.
+    pub overrides: DeviceOverrides,
     /// Where to write how long each phase took; `None` for nowhere.
     pub report: Option<ReportTarget>,
     /// Where the control API listens; `None` for no API.

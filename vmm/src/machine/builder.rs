@@ -7,12 +7,13 @@ use std::path::Path;
 use kvm_bindings::KVM_MAX_CPUID_ENTRIES;
 use kvm_ioctls::Cap;
 
-use super::{Connections, Error, Frame, GuestFacts, Host, PausedVm};
+use super::{Connections, Error, Frame, GuestFacts, Host, Parts, PausedVm};
 use crate::arch::x86_64::cpuid::{self, Emulated, Topology};
-use crate::arch::x86_64::msr;
+use crate::arch::x86_64::{acpi, msr};
 use crate::boot::{self, EntryPoint, Initrd, Kernel};
 use crate::config::{KernelConfig, VmConfig};
 use crate::device::DeviceSet;
+use crate::device::virtio::{self, VirtioSet};
 use crate::memory::Memory;
 use crate::memory::layout::RamLayout;
 use crate::vcpu::{Blank, Vcpu};
@@ -35,6 +36,7 @@ pub struct Guest<'a> {
     initrd: Option<Initrd<'a>>,
     ram: RamLayout,
     cpus: u32,
+    virtio: virtio::Parts,
 }
 
 impl Guest<'_> {
@@ -42,6 +44,7 @@ impl Guest<'_> {
     pub fn open(config: &VmConfig) -> Result<Self, Error> {
         let ram = RamLayout::new(config.memory.bytes()).map_err(Error::Layout)?;
         let cpus = config.cpus.get().into();
+        let virtio = virtio::Parts::open(&config.devices).map_err(Error::Virtio)?;
         match &config.kernel {
             KernelConfig::Spark => Ok(Self {
                 name: SPARK_NAME.to_owned(),
@@ -50,6 +53,7 @@ impl Guest<'_> {
                 initrd: None,
                 ram,
                 cpus,
+                virtio,
             }),
             KernelConfig::File { kernel, initrd } => Ok(Self {
                 name: kernel.file_name().unwrap_or_default().to_string_lossy().into_owned(),
@@ -58,26 +62,32 @@ impl Guest<'_> {
                 initrd: initrd.as_deref().map(open_initrd).transpose()?,
                 ram,
                 cpus,
+                virtio,
             }),
         }
     }
 
     /// Builds its machine, the kernel loaded, paused before its first instruction.
     pub fn boot(self, connections: Connections) -> Result<PausedVm, Error> {
-        let Self { name, cmdline, mut kernel, mut initrd, ram, cpus } = self;
+        let Self { name, cmdline, mut kernel, mut initrd, ram, cpus, virtio } = self;
         let host = Host::open()?;
         let memory = Memory::anonymous(ram).map_err(Error::Memory)?;
-        let told = boot::Config { cmdline: &cmdline, cpus, devices: &[] };
+        let virtio = VirtioSet::build(virtio, memory.ram()).map_err(Error::Virtio)?;
+        let slots = virtio.slots();
+        let described: Vec<acpi::Device<'_>> = slots.iter().map(|slot| slot as acpi::Device<'_>).collect();
+        let told = boot::Config { cmdline: &cmdline, cpus, devices: &described };
         let entry =
             boot::load(&mut kernel, initrd.as_mut(), &told, memory.ram(), ram).map_err(refused(&name))?;
         let frame = Frame::create(&host, memory)?;
         let vcpus = vcpus(&host, &frame, cpus, &entry)?;
         let Connections { wiring, stop } = connections;
         frame.bind(&wiring.lines())?;
+        frame.bind(&virtio.lines())?;
+        frame.ring(&virtio.doorbells())?;
         let devices = DeviceSet::build(wiring);
-        let shared = Frame::share(&devices, stop)?;
+        let shared = Frame::share(&devices, &virtio, stop)?;
         let facts = GuestFacts { guest: name, cmdline, ..Default::default() };
-        Ok(PausedVm::new(frame, vcpus, devices, shared, facts, false))
+        Ok(PausedVm::new(vcpus, Parts { frame, devices, virtio, shared, facts }, false))
     }
 }
 

@@ -8,12 +8,13 @@ use kvm_bindings::{
     KVM_CAP_EXCEPTION_PAYLOAD, KVM_CAP_PMU_CAPABILITY, KVM_CAP_X86_TRIPLE_FAULT_EVENT, KVM_PMU_CAP_DISABLE,
     kvm_enable_cap,
 };
-use kvm_ioctls::VmFd;
+use kvm_ioctls::{IoEventAddress, VmFd};
 use vmm_sys_util::eventfd::EventFd;
 
 use super::{Error, Host};
 use crate::bus::Bus;
 use crate::device::DeviceSet;
+use crate::device::virtio::{Doorbell, VirtioSet};
 use crate::irq::{Chipset, IrqLine};
 use crate::memory::{Memory, layout};
 use crate::sys::kick;
@@ -99,12 +100,28 @@ impl Frame {
         Ok(())
     }
 
+    /// Lets KVM ring the devices' doorbells without leaving the guest for this process. As [`Self::bind`], only after
+    /// every memory slot is set: each is a device on the in-kernel bus.
+    pub(crate) fn ring(&self, doorbells: &[Doorbell]) -> Result<(), Error> {
+        for Doorbell { address, value, eventfd } in doorbells {
+            let at = IoEventAddress::Mmio(*address);
+            self.vm.register_ioevent(eventfd, &at, *value).map_err(Error::vm("bind a doorbell"))?;
+        }
+        Ok(())
+    }
+
     /// Puts the devices on the buses. `stop` is the flag that their console watches.
-    pub(crate) fn share(devices: &DeviceSet, stop: Arc<AtomicBool>) -> Result<Shared, Error> {
+    pub(crate) fn share(
+        devices: &DeviceSet,
+        virtio: &VirtioSet,
+        stop: Arc<AtomicBool>,
+    ) -> Result<Shared, Error> {
         kick::install().map_err(Error::Signals)?;
         let mut pio = Bus::default();
         devices.plug(&mut pio).map_err(Error::Bus)?;
+        let mut mmio = Bus::default();
+        virtio.plug(&mut mmio).map_err(Error::Bus)?;
         let returned = EventFd::new(libc::EFD_NONBLOCK | libc::EFD_CLOEXEC).map_err(Error::EventFd)?;
-        Ok(Shared { pio: Arc::new(pio), mmio: Arc::new(Bus::default()), stop, returned: Arc::new(returned) })
+        Ok(Shared { pio: Arc::new(pio), mmio: Arc::new(mmio), stop, returned: Arc::new(returned) })
     }
 }

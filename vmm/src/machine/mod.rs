@@ -21,6 +21,7 @@ pub use builder::Guest;
 pub use connections::Connections;
 pub use frame::{Frame, GuestFacts};
 pub use host::{Host, KvmKind};
+pub(crate) use paused::Parts;
 pub use paused::PausedVm;
 pub use running::{Halted, RunningVm};
 
@@ -89,6 +90,9 @@ pub enum Error {
     /// A device could not be made from its saved state.
     #[error("cannot set up the devices")]
     Device(#[source] crate::device::Error),
+    /// The virtio devices could not be opened, made or started.
+    #[error("cannot set up the virtio devices")]
+    Virtio(#[source] crate::device::virtio::Error),
     /// Two devices claim the same addresses.
     #[error("cannot place the devices")]
     Bus(#[source] crate::bus::Error),

@@ -5,6 +5,7 @@ use kvm_ioctls::VmFd;
 use super::running::RunningVm;
 use super::{Error, Frame, GuestFacts};
 use crate::device::DeviceSet;
+use crate::device::virtio::VirtioSet;
 use crate::irq::Chipset;
 use crate::lifecycle::Quiesced;
 use crate::memory::Memory;
@@ -12,9 +13,10 @@ use crate::vcpu::run::Thread;
 use crate::vcpu::{Shared, Vcpu};
 
 /// Everything of a machine but the question who runs.
-pub(super) struct Parts {
+pub(crate) struct Parts {
     pub frame: Frame,
     pub devices: DeviceSet,
+    pub virtio: VirtioSet,
     pub shared: Shared,
     pub facts: GuestFacts,
 }
@@ -31,15 +33,8 @@ pub struct PausedVm {
 
 impl PausedVm {
     /// A machine that was just built. `has_run` for one that was restored.
-    pub(crate) fn new(
-        frame: Frame,
-        vcpus: Vec<Vcpu>,
-        devices: DeviceSet,
-        shared: Shared,
-        facts: GuestFacts,
-        has_run: bool,
-    ) -> Self {
-        Self { vcpus, parts: Parts { frame, devices, shared, facts }, has_run }
+    pub(crate) fn new(vcpus: Vec<Vcpu>, parts: Parts, has_run: bool) -> Self {
+        Self { vcpus, parts, has_run }
     }
 
     /// Lets the guest run.
@@ -59,6 +54,8 @@ impl PausedVm {
             // On failure the machine is dropped, which halts the threads that have started.
             running.adopt(thread.map_err(|source| Error::Thread { vcpu: id, source })?);
         }
+        // After the vCPUs: a guest that was restored runs before its devices have their threads.
+        running.start_devices()?;
         Ok(running)
     }
 
@@ -80,6 +77,11 @@ impl PausedVm {
     /// The devices.
     pub fn devices(&self) -> &DeviceSet {
         &self.parts.devices
+    }
+
+    /// The virtio devices, which have no threads now.
+    pub fn virtio(&self) -> &VirtioSet {
+        &self.parts.virtio
     }
 
     /// The in-kernel chipset.

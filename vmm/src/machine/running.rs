@@ -20,7 +20,7 @@ const KICK_AGAIN: Duration = Duration::from_millis(2);
 /// How often to look whether a kicked thread has returned: a guest that is being saved waits for this.
 const LOOK_AGAIN: Duration = Duration::from_micros(20);
 
-/// A machine whose vCPUs run, each on its own thread. Dropping it stops them.
+/// A machine whose vCPUs run, each on its own thread. Dropping it stops them, and its devices.
 pub struct RunningVm {
     threads: Vec<Thread>,
     /// Taken by `halt`; there for as long as the value is in anybody's hands.
@@ -44,6 +44,10 @@ impl RunningVm {
         self.threads.push(thread);
     }
 
+    pub(super) fn start_devices(&self) -> Result<(), Error> {
+        self.parts().virtio.resume().map_err(Error::Virtio)
+    }
+
     pub(super) fn shared(&self) -> &Shared {
         &self.parts().shared
     }
@@ -64,7 +68,8 @@ impl RunningVm {
         &self.parts().facts
     }
 
-    /// Stops every vCPU at an instruction boundary, with no exit half done.
+    /// Stops every vCPU at an instruction boundary, with no exit half done, and then every device, with no request
+    /// half done.
     ///
     /// # Errors
     /// A vCPU cannot go on. The machine is gone then: half of its state would be of another moment.
@@ -97,7 +102,10 @@ impl RunningVm {
             }
             std::thread::sleep(LOOK_AGAIN);
         }
-        self.threads.drain(..).map(Thread::join).collect()
+        let ends = self.threads.drain(..).map(Thread::join).collect();
+        // After the vCPUs, which would only give the devices more to do.
+        parts.virtio.quiesce();
+        ends
     }
 
     fn parts(&self) -> &Parts {

@@ -1,11 +1,12 @@
 //! The phases of building a machine from a plan.
 
-use snapshot_format::state::{ChipsetState, ClockState, ManifestState, VcpuState};
+use snapshot_format::state::{ChipsetState, ClockState, VcpuState};
 
-use super::Error;
+use super::{Contents, Error};
 use crate::clock::{self, TimeShift};
-use crate::device::{DeviceSet, DeviceSetState};
-use crate::machine::{Connections, Frame, GuestFacts, Host, PausedVm};
+use crate::device::DeviceSet;
+use crate::device::virtio::{SavedParts, VirtioSet};
+use crate::machine::{Connections, Frame, GuestFacts, Host, Parts, PausedVm};
 use crate::memory::Memory;
 use crate::vcpu::{Blank, Vcpu};
 
@@ -31,27 +32,35 @@ pub(super) fn chipset(frame: &Frame, saved: &ChipsetState) -> Result<(), Error> 
     frame.chipset.set(&frame.vm, saved).map_err(Error::Chipset)
 }
 
-/// Binds the devices' lines.
-pub(super) fn lines(frame: &Frame, connections: &Connections) -> Result<(), Error> {
-    frame.bind(&connections.wiring.lines()).map_err(Error::Machine)
+pub(super) fn virtio(frame: &Frame, saved: SavedParts) -> Result<VirtioSet, Error> {
+    VirtioSet::restore(saved, frame.memory.ram()).map_err(Error::Virtio)
+}
+
+/// Binds the devices' lines and doorbells.
+pub(super) fn lines(frame: &Frame, connections: &Connections, virtio: &VirtioSet) -> Result<(), Error> {
+    frame.bind(&connections.wiring.lines()).map_err(Error::Machine)?;
+    frame.bind(&virtio.lines()).map_err(Error::Machine)?;
+    frame.ring(&virtio.doorbells()).map_err(Error::Machine)
 }
 
 pub(super) fn machine(
     frame: Frame,
     vcpus: Vec<Vcpu>,
-    saved: DeviceSetState,
+    saved: Contents,
     connections: Connections,
-    manifest: ManifestState,
+    virtio: VirtioSet,
 ) -> Result<PausedVm, Error> {
     let Connections { wiring, stop } = connections;
-    let devices = DeviceSet::restore(saved, wiring).map_err(Error::Device)?;
-    let shared = Frame::share(&devices, stop).map_err(Error::Machine)?;
+    let Contents { manifest, devices, .. } = saved;
+    let devices = DeviceSet::restore(devices, wiring).map_err(Error::Device)?;
+    let shared = Frame::share(&devices, &virtio, stop).map_err(Error::Machine)?;
     devices.raise_pending();
+    virtio.raise_pending();
     let facts = GuestFacts {
         guest: manifest.guest,
         cmdline: manifest.cmdline,
         generation: manifest.generation,
         parent_id: manifest.image_id,
     };
-    Ok(PausedVm::new(frame, vcpus, devices, shared, facts, true))
+    Ok(PausedVm::new(vcpus, Parts { frame, devices, virtio, shared, facts }, true))
 }

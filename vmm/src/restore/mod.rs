@@ -9,7 +9,7 @@ mod report;
 
 use std::path::PathBuf;
 
-pub use plan::{Plan, plan, read};
+pub use plan::{Contents, Plan, plan, read};
 pub use report::{Phase, Report};
 
 use crate::machine::{Connections, Host, PausedVm};
@@ -68,6 +68,9 @@ pub enum Error {
     /// A device refuses its saved state.
     #[error("cannot restore the devices")]
     Device(#[source] crate::device::Error),
+    /// What a virtio device needs of the host is not there, or it refuses its saved state.
+    #[error("cannot restore the virtio devices")]
+    Virtio(#[source] crate::device::virtio::Error),
     /// A vCPU refuses its saved state.
     #[error("cannot restore a vCPU")]
     Vcpu(#[source] crate::vcpu::Error),
@@ -88,26 +91,29 @@ impl Plan {
     ///   has a TSC that matches (`pvclock_update_vm_gtod_copy`), and none do when there are none.
     /// - The clock before the vCPUs' state, because their TSCs follow it.
     /// - The chipset after the vCPUs, because its pending interrupts go to their LAPICs.
-    /// - The devices last: they raise their lines again, through the chipset.
+    /// - The devices last: they raise their lines again, through the chipset. The virtio devices are made before the
+    ///   lines are bound, because they have their own.
     pub fn restore(self, connections: Connections, report: &mut Report) -> Result<PausedVm, Error> {
+        let Self { contents, virtio } = self;
         let mut time = Stopwatch::start(report);
         let host = Host::open().map_err(Error::Kvm)?;
-        self.check_capabilities(&host)?;
+        contents.check_capabilities(&host)?;
         time.lap("open-kvm");
-        let memory = Memory::private_file(&self.image).map_err(Error::Map)?;
+        let memory = Memory::private_file(&contents.image).map_err(Error::Map)?;
         time.lap("map-memory");
         let frame = build::frame(&host, memory)?;
-        self.check_xsave(&frame)?;
+        contents.check_xsave(&frame)?;
         time.lap("create-vm");
-        let blank = build::blank_vcpus(&frame, &self.vcpus)?;
-        let shift = build::clock(&frame, &self.clock)?;
+        let blank = build::blank_vcpus(&frame, &contents.vcpus)?;
+        let shift = build::clock(&frame, &contents.clock)?;
         time.clock(&shift);
-        let vcpus = build::vcpus(blank, &self.vcpus, &shift)?;
+        let vcpus = build::vcpus(blank, &contents.vcpus, &shift)?;
         time.lap("vcpus");
-        build::lines(&frame, &connections)?;
-        build::chipset(&frame, &self.chipset)?;
+        let virtio = build::virtio(&frame, virtio)?;
+        build::lines(&frame, &connections, &virtio)?;
+        build::chipset(&frame, &contents.chipset)?;
         time.lap("chipset");
-        let vm = build::machine(frame, vcpus, self.devices, connections, self.manifest)?;
+        let vm = build::machine(frame, vcpus, contents, connections, virtio)?;
         time.lap("devices");
         Ok(vm)
     }

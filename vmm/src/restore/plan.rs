@@ -12,38 +12,50 @@ use snapshot_format::{ImageDir, MemoryIndex, StateReader};
 use super::Error;
 use crate::arch::x86_64::acpi::MAX_CPUS;
 use crate::arch::x86_64::cpuid::{self, Registers};
+use crate::config::DeviceOverrides;
 use crate::device::DeviceSetState;
+use crate::device::virtio::{SavedParts, VirtioSetState};
 use crate::machine::{Frame, Host, KvmKind};
 use crate::memory::Image;
 use crate::memory::layout::RamLayout;
 
-/// An image that this build can read and that this host's CPU can run.
+/// An image that this host's CPU can run, and all that its devices need of the host, open.
 #[derive(Debug)]
 pub struct Plan {
+    pub(super) contents: Contents,
+    pub(super) virtio: SavedParts,
+}
+
+/// What an image that this build can read says.
+#[derive(Debug)]
+pub struct Contents {
     pub(super) path: PathBuf,
     pub(super) manifest: ManifestState,
     pub(super) clock: ClockState,
     pub(super) chipset: ChipsetState,
     pub(super) vcpus: Vec<VcpuState>,
     pub(super) devices: DeviceSetState,
+    pub(super) virtio: VirtioSetState,
     pub(super) image: Arc<Image>,
 }
 
-/// Reads and checks the image at `path`. Creates nothing, and reads nothing of guest memory.
+/// Reads and checks the image at `path`, and opens the disks and whatever else its devices have on the host, or what
+/// `overrides` name in their place. Creates nothing, and reads nothing of guest memory.
 ///
 /// # Errors
-/// As [`read`]; or the image needs a CPU or a kind of KVM that this host does not have.
-pub fn plan(path: &Path) -> Result<Plan, Error> {
-    let plan = read(path)?;
-    plan.check_host(KvmKind::detect(), cpuid::remembered(cpuid::host))?;
-    Ok(plan)
+/// As [`read`]; or the image needs something that this host does not have.
+pub fn plan(path: &Path, overrides: &DeviceOverrides) -> Result<Plan, Error> {
+    let mut contents = read(path)?;
+    contents.check_host(KvmKind::detect(), cpuid::remembered(cpuid::host))?;
+    let virtio = std::mem::take(&mut contents.virtio).open(overrides).map_err(Error::Virtio)?;
+    Ok(Plan { contents, virtio })
 }
 
 /// Reads and checks all that the image at `path` says, but not whether this host can run it.
 ///
 /// # Errors
 /// It is not an image, damaged, of a version that this build does not read, or contradicts itself.
-pub fn read(path: &Path) -> Result<Plan, Error> {
+pub fn read(path: &Path) -> Result<Contents, Error> {
     let dir = ImageDir::open(path).map_err(Error::Directory)?;
     let damaged = |source| Error::State { path: path.to_owned(), source };
     let mut state = StateReader::parse(dir.state()).map_err(damaged)?;
@@ -55,6 +67,7 @@ pub fn read(path: &Path) -> Result<Plan, Error> {
     let vcpus = (0..manifest.vcpus).map(|id| state.take(&format!("vcpu:{id}")).map_err(damaged));
     let vcpus = vcpus.collect::<Result<Vec<VcpuState>, _>>()?;
     let devices = DeviceSetState::read(&mut state).map_err(damaged)?;
+    let virtio = VirtioSetState::read(&mut state).map_err(damaged)?;
     state.finish().map_err(damaged)?;
 
     check_vcpus(path, &manifest, &vcpus)?;
@@ -65,7 +78,7 @@ pub fn read(path: &Path) -> Result<Plan, Error> {
     let file = dir.memory().try_clone();
     let file = file.map_err(|source| unusable(snapshot_format::pages::Error::Read { offset: 0, source }))?;
     let image = Arc::new(Image::new(file, index));
-    Ok(Plan { path: path.to_owned(), manifest, clock, chipset, vcpus, devices, image })
+    Ok(Contents { path: path.to_owned(), manifest, clock, chipset, vcpus, devices, virtio, image })
 }
 
 fn contradiction(path: &Path, problem: String) -> Error {
@@ -115,7 +128,7 @@ fn check_layout(path: &Path, manifest: &ManifestState, index: &MemoryIndex) -> R
     ))
 }
 
-impl Plan {
+impl Contents {
     /// What the image says of itself.
     pub fn manifest(&self) -> &ManifestState {
         &self.manifest

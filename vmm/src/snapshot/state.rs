@@ -7,6 +7,7 @@ use super::Error;
 use crate::arch::x86_64::cpuid;
 use crate::clock;
 use crate::device::DeviceSetState;
+use crate::device::virtio::VirtioSetState;
 use crate::lifecycle::Quiesced;
 use crate::machine::{Frame, GuestFacts, KvmKind, PausedVm};
 
@@ -17,6 +18,7 @@ pub(super) struct Collected {
     chipset: ChipsetState,
     vcpus: Vec<VcpuState>,
     devices: DeviceSetState,
+    virtio: VirtioSetState,
     facts: GuestFacts,
     host: HostNeedsState,
     created_ns: u64,
@@ -33,12 +35,14 @@ pub(super) fn collect(vm: &PausedVm, at_rest: &Quiesced<'_>) -> Result<Collected
     let vcpus = vm.vcpus().iter().map(|vcpu| vcpu.save(at_rest).map_err(Error::Vcpu));
     let vcpus = vcpus.collect::<Result<Vec<_>, _>>()?;
     let devices = vm.devices().save(at_rest);
+    let virtio = vm.virtio().save(at_rest);
     let host = host_needs(vm, &vcpus)?;
     Ok(Collected {
         clock,
         chipset,
         vcpus,
         devices,
+        virtio,
         facts: vm.facts().clone(),
         host,
         created_ns: clock::realtime_ns(),
@@ -64,7 +68,7 @@ impl Collected {
     /// The bytes of the image's `state` file.
     pub(super) fn encode(self, index: &MemoryIndex) -> Result<Vec<u8>, Error> {
         let manifest = self.manifest(index);
-        let Self { clock, chipset, vcpus, devices, facts: _, host: _, created_ns: _ } = self;
+        let Self { clock, chipset, vcpus, devices, virtio, facts: _, host: _, created_ns: _ } = self;
         let mut state = StateWriter::new(Architecture::X86_64);
         state.add("manifest", &manifest).map_err(Error::Encode)?;
         state.add("memory", &index.to_state()).map_err(Error::Encode)?;
@@ -74,6 +78,7 @@ impl Collected {
             state.add(&format!("vcpu:{}", vcpu.id), vcpu).map_err(Error::Encode)?;
         }
         devices.write(&mut state).map_err(Error::Encode)?;
+        virtio.write(&mut state).map_err(Error::Encode)?;
         state.finish().map_err(Error::Encode)
     }
 

@@ -26,8 +26,6 @@ pub mod transport;
 #[cfg(test)]
 mod mock;
 #[cfg(test)]
-mod set_test;
-#[cfg(test)]
 mod testing_test;
 
 pub use config_space::ConfigSpace;

@@ -265,7 +265,7 @@ fn ids_are_plain_and_short() {
         assert_eq!(DiskId::new(good).unwrap().as_str(), good);
     }
     for bad in ["", "012345678901234567890", "a b", "a:b", "a/b", "ä"] {
-        assert!(matches!(DiskId::new(bad), Err(Error::Id { .. })), "{bad}");
+        assert!(DiskId::new(bad).is_err(), "{bad}");
     }
 }
 

@@ -17,6 +17,7 @@ mod disk_test;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
+pub use crate::config::DiskId;
 pub use disk::{Disk, Error, SECTOR};
 pub(super) use saved::KIND;
 pub use saved::{Wiring, section};
@@ -43,31 +44,6 @@ mod feature {
 const MOST_BYTES: u64 = 64 << 20;
 /// The most ranges in one request to discard, or to write zeroes.
 const MOST_RANGES: u32 = 1;
-
-/// What a disk is called: the user's name for it, the guest's serial number, and the name of its section.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct DiskId(String);
-
-impl DiskId {
-    /// The longest id, in bytes: what the serial number of a virtio disk has room for.
-    pub const MAX: usize = 20;
-
-    /// # Errors
-    /// `id` is empty, longer than [`Self::MAX`], or has a character that is none of `a-z A-Z 0-9 - _ .`
-    pub fn new(id: &str) -> Result<Self, Error> {
-        let is_plain = id.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
-        if id.is_empty() || id.len() > Self::MAX || !is_plain {
-            return Err(Error::Id { id: id.to_owned() });
-        }
-        Ok(Self(id.to_owned()))
-    }
-
-    /// The id.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
 
 /// A disk.
 #[derive(Debug)]

@@ -1,4 +1,3 @@
-use std::collections::BTreeMap;
 use std::fs;
 use std::sync::Arc;
 
@@ -6,10 +5,12 @@ use acpi_tables::Aml;
 use snapshot_format::{Architecture, StateReader, StateWriter};
 use tempfile::TempDir;
 
-use super::blk::{Disk, DiskId};
-use super::mock::*;
+use super::super::blk::{Disk, DiskId};
+use super::super::mock::*;
+use super::super::{SLOTS, Slot};
 use super::*;
-use crate::bus::{Bus, BusDevice};
+use crate::bus::BusDevice;
+use crate::config::{DeviceOverrides, DevicesConfig, DiskConfig};
 use crate::lifecycle::{Effect, Quiesced};
 
 /// The driver's access by address, as a vCPU's.
@@ -58,16 +59,26 @@ fn each_device_has_a_place_an_interrupt_and_doorbells_of_its_own() {
 }
 
 #[test]
-fn what_does_not_fit_or_has_no_name_of_its_own_is_refused() {
+fn what_does_not_fit_or_cannot_be_opened_is_refused() {
     let dir = TempDir::new().unwrap();
     let many = disks(&dir, &["0", "1", "2", "3", "4", "5", "6", "7"]);
     assert!(matches!(
         VirtioSet::build(Parts { rng: true, disks: many }, &ram()),
         Err(Error::TooMany { count: 9 })
     ));
-    let (a, b) = (TempDir::new().unwrap(), TempDir::new().unwrap());
-    let twice = [disks(&a, &["x"]), disks(&b, &["x"])].into_iter().flatten().collect();
-    assert!(matches!(VirtioSet::build(Parts { rng: false, disks: twice }, &ram()), Err(Error::Twice { .. })));
+    let path = dir.path().join("0");
+    let disk = |id: usize| DiskConfig {
+        id: DiskId::new(&id.to_string()).unwrap(),
+        path: path.clone(),
+        read_only: true,
+    };
+    let many = DevicesConfig { disks: (0..9).map(disk).collect(), rng: false };
+    assert!(matches!(Parts::open(&many), Err(Error::TooMany { count: 9 })));
+    let most = DevicesConfig { disks: (0..8).map(disk).collect(), rng: false };
+    assert_eq!(Parts::open(&most).unwrap().disks.len(), 8);
+    let none =
+        DevicesConfig { disks: vec![DiskConfig { path: dir.path().join("none"), ..disk(0) }], rng: true };
+    assert!(matches!(Parts::open(&none), Err(Error::Disk { id, .. }) if id == "0"));
 }
 
 /// A driver at work, a pause, an image, another process: and the driver goes on.
@@ -94,7 +105,7 @@ fn a_set_goes_through_an_image() {
     let read = VirtioSetState::read(&mut reader).unwrap();
     reader.finish().unwrap();
     assert_eq!(read, state);
-    let saved = read.open(BTreeMap::new()).unwrap();
+    let saved = read.open(&DeviceOverrides::default()).unwrap();
     let set = VirtioSet::restore(saved, &memory).unwrap();
     assert_eq!(set.save(&Quiesced::in_test()), state);
     let mut mmio = Bus::default();
@@ -116,20 +127,24 @@ fn disks_are_opened_as_the_image_or_the_user_says() {
     let dir = TempDir::new().unwrap();
     let set = VirtioSet::build(Parts { rng: false, disks: disks(&dir, &["data", "root"]) }, &ram()).unwrap();
     let state = set.save(&Quiesced::in_test());
-    let instead = |id: &str, name: &str| BTreeMap::from([(id.to_owned(), dir.path().join(name))]);
+    let instead = |id: &str, name: &str| DeviceOverrides {
+        disks: [(DiskId::new(id).unwrap(), dir.path().join(name))].into(),
+    };
     assert!(
-        matches!(state.clone().open(BTreeMap::new()), Err(Error::Disk { .. })),
+        matches!(state.clone().open(&DeviceOverrides::default()), Err(Error::Disk { .. })),
         "the first set still has them"
     );
     drop(set);
-    state.clone().open(BTreeMap::new()).unwrap();
-    let unknown = state.clone().open(instead("swap", "swap")).unwrap_err();
+    state.clone().open(&DeviceOverrides::default()).unwrap();
+    let unknown = state.clone().open(&instead("swap", "swap")).unwrap_err();
     assert_eq!(unknown.to_string(), "the image has no disk `swap`; it has `data`, `root`");
     fs::remove_file(dir.path().join("root")).unwrap();
-    assert!(matches!(state.clone().open(BTreeMap::new()), Err(Error::Disk { id, .. }) if id == "root"));
+    assert!(
+        matches!(state.clone().open(&DeviceOverrides::default()), Err(Error::Disk { id, .. }) if id == "root")
+    );
     fs::write(dir.path().join("other"), [0; 1024]).unwrap();
-    state.clone().open(instead("root", "other")).unwrap();
-    let none = VirtioSetState::default().open(instead("root", "other")).unwrap_err();
+    state.clone().open(&instead("root", "other")).unwrap();
+    let none = VirtioSetState::default().open(&instead("root", "other")).unwrap_err();
     assert_eq!(none.to_string(), "the image has no disk `root`; it has none");
 }
 
@@ -140,7 +155,7 @@ fn two_devices_in_one_place_are_refused() {
     let mut state = set.save(&Quiesced::in_test());
     drop(set);
     state.rng.as_mut().unwrap().transport.slot = 0;
-    let saved = state.open(BTreeMap::new()).unwrap();
+    let saved = state.open(&DeviceOverrides::default()).unwrap();
     assert!(matches!(VirtioSet::restore(saved, &ram()), Err(Error::SameSlot { slot: 0 })));
 }
 

@@ -1,0 +1,50 @@
+//! What can go wrong with the set.
+
+use super::super::transport;
+use super::super::{SLOTS, blk};
+
+/// Why the devices could not be made, restored or started.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// There are more than places for them.
+    #[error("{count} virtio devices do not fit into {SLOTS} slots")]
+    TooMany {
+        /// How many.
+        count: usize,
+    },
+    /// An eventfd or a thread could not be had.
+    #[error("cannot set up a virtio device")]
+    SetUp(#[source] transport::Error),
+    /// A device refused its state.
+    #[error("restoring device section `{section}`")]
+    Restore {
+        /// The section.
+        section: String,
+        /// Why.
+        #[source]
+        source: transport::Error,
+    },
+    /// What is behind a disk cannot be used.
+    #[error("cannot use disk `{id}`")]
+    Disk {
+        /// The disk's id.
+        id: String,
+        /// Why.
+        #[source]
+        source: blk::Error,
+    },
+    /// Another file was given for a disk that the image does not have.
+    #[error("the image has no disk `{id}`; it has {present}")]
+    NoSuchDisk {
+        /// The id that was given.
+        id: String,
+        /// Those that there are.
+        present: String,
+    },
+    /// Two devices of the image claim one place.
+    #[error("two virtio devices were saved in slot {slot}")]
+    SameSlot {
+        /// The place.
+        slot: u8,
+    },
+}

@@ -1,0 +1,143 @@
+//! The virtio devices that a machine has, as one thing that is built, bound, plugged, started, stopped, saved and
+//! restored.
+//!
+//! As in [`crate::device::DeviceSet`], everything is destructured in full, so a device that is added without being
+//! saved does not compile. A new type of device has a field in each of these:
+//!
+//! | type | what it is of the device |
+//! |---|---|
+//! | [`crate::config::DevicesConfig`], [`crate::config::DeviceOverrides`] | what a person types, at boot and at a restore |
+//! | [`Parts`] in `parts` | what it needs of the host, opened; and how it is built of that |
+//! | [`VirtioSet`] here | the device, shared |
+//! | [`VirtioSetState`] in `sections` | its saved state, and the name of its section |
+//! | [`SavedParts`] in `restore` | its saved state with what it needs of the host, opened again |
+
+mod error;
+mod member;
+mod parts;
+mod restore;
+mod sections;
+
+#[cfg(test)]
+mod set_test;
+
+use std::sync::{Arc, Mutex};
+
+use vmm_sys_util::eventfd::EventFd;
+
+use super::Slot;
+use super::blk::Blk;
+use super::rng::Rng;
+use super::transport::{self, Wiring};
+use crate::bus::{self, Bus};
+use crate::irq::IrqLine;
+use crate::memory::GuestRam;
+use member::{Member, Shared, lock};
+
+pub use error::Error;
+pub use parts::Parts;
+pub use restore::SavedParts;
+pub use sections::VirtioSetState;
+
+/// An eventfd to be bound to a place in the guest's memory with `KVM_IOEVENTFD`.
+#[derive(Clone, Debug)]
+pub struct Doorbell {
+    /// Guest-physical address, of 32 bits.
+    pub address: u64,
+    /// The value whose write rings it.
+    pub value: u32,
+    /// What is written then.
+    pub eventfd: Arc<EventFd>,
+}
+
+/// The devices. Cloning shares them.
+#[derive(Clone, Default)]
+pub struct VirtioSet {
+    rng: Option<Shared<Rng>>,
+    disks: Vec<Shared<Blk>>,
+}
+
+fn wiring(memory: &GuestRam) -> Result<Wiring, Error> {
+    let irq = IrqLine::new().map_err(|e| Error::SetUp(transport::Error::EventFd(e)))?;
+    Ok(Wiring { memory: memory.clone(), irq })
+}
+
+impl VirtioSet {
+    /// Every device, in no order that matters.
+    fn all(&self) -> Vec<Arc<Mutex<dyn Member>>> {
+        let Self { rng, disks } = self;
+        let mut all: Vec<Arc<Mutex<dyn Member>>> = Vec::new();
+        all.extend(rng.iter().map(|rng| Arc::clone(rng) as Arc<Mutex<dyn Member>>));
+        all.extend(disks.iter().map(|disk| Arc::clone(disk) as Arc<Mutex<dyn Member>>));
+        all
+    }
+
+    /// The places in use, in their order: what ACPI describes.
+    #[must_use]
+    pub fn slots(&self) -> Vec<Slot> {
+        let mut slots: Vec<Slot> = self.all().iter().map(|device| lock(device).slot()).collect();
+        slots.sort_unstable();
+        slots
+    }
+
+    /// The interrupt lines, each with the GSI that it is to be bound to. Call before the chipset is given its state.
+    #[must_use]
+    pub fn lines(&self) -> Vec<(u32, IrqLine)> {
+        let line = |device: &Arc<Mutex<dyn Member>>| {
+            let device = lock(device);
+            (device.slot().gsi(), device.line().clone())
+        };
+        self.all().iter().map(line).collect()
+    }
+
+    /// The doorbells. A guest whose doorbells are not bound works as well, more slowly. Call after every memory slot
+    /// is set: see [`crate::irq::Chipset::create`].
+    #[must_use]
+    pub fn doorbells(&self) -> Vec<Doorbell> {
+        let of_device = |device: &Arc<Mutex<dyn Member>>| -> Vec<Doorbell> {
+            let device = lock(device);
+            let address = device.slot().base() + transport::DOORBELL;
+            let doorbell = |(value, eventfd): (u32, &Arc<EventFd>)| Doorbell {
+                address,
+                value,
+                eventfd: eventfd.clone(),
+            };
+            (0..).zip(device.doorbells()).map(doorbell).collect()
+        };
+        self.all().iter().flat_map(of_device).collect()
+    }
+
+    /// Puts every device at its place.
+    ///
+    /// # Errors
+    /// Another device is there.
+    pub fn plug(&self, mmio: &mut Bus) -> Result<(), bus::Error> {
+        for device in self.all() {
+            let slot = lock(&device).slot();
+            mmio.insert(slot.base(), Slot::BYTES, device)?;
+        }
+        Ok(())
+    }
+
+    /// Raises again what the guest has not acknowledged. See [`crate::device::DeviceSet::raise_pending`].
+    pub fn raise_pending(&self) {
+        self.all().iter().for_each(|device| lock(device).raise_pending());
+    }
+
+    /// The machine runs: devices in use get their threads. Call before the first vCPU runs, or after; what the guest
+    /// asks for before is served then.
+    ///
+    /// # Errors
+    /// A thread could not be started.
+    pub fn resume(&self) -> Result<(), Error> {
+        self.all().iter().try_for_each(|device| lock(device).resume().map_err(Error::SetUp))
+    }
+
+    /// Brings every device to rest: what was begun is answered, the rest stays in the queues, and there is no thread.
+    /// Call only after every vCPU has stopped, and before anything is saved.
+    pub fn quiesce(&self) {
+        let all = self.all();
+        all.iter().for_each(|device| lock(device).ask_to_rest());
+        all.iter().for_each(|device| lock(device).quiesce());
+    }
+}
