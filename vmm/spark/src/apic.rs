@@ -3,14 +3,17 @@
 use crate::memory::{read_volatile, write_volatile};
 use crate::trap::{SPURIOUS_VECTOR, TIMER_VECTOR, UART_VECTOR};
 
+/// The pin where ISA's IRQ 4 arrives, the UART's.
+const UART_PIN: u32 = 4;
+
 /// Where the controllers are after reset.
 pub const IOAPIC: u64 = 0xfec0_0000;
 pub const LAPIC: u64 = 0xfee0_0000;
 
 const IOAPIC_SELECT: u64 = IOAPIC;
 const IOAPIC_WINDOW: u64 = IOAPIC + 0x10;
-/// The first of the two registers of pin 4, where ISA's IRQ 4 arrives.
-const IOAPIC_PIN_4: u32 = 0x10 + 2 * 4;
+/// The first of the two registers of pin 0; the others follow.
+const IOAPIC_PIN_0: u32 = 0x10;
 
 const ID: u64 = LAPIC + 0x20;
 const SPURIOUS: u64 = LAPIC + 0xf0;
@@ -31,15 +34,21 @@ fn write(register: u64, value: u32) {
     unsafe { write_volatile(register, value) }
 }
 
-/// Switches the LAPIC on, and routes the UART to this processor: edge-triggered, active high, fixed.
+/// Switches the LAPIC on, and routes the UART to this processor.
 pub fn set_up() {
     write(SPURIOUS, SOFTWARE_ENABLE | SPURIOUS_VECTOR as u32);
     write(TIMER_DIVIDE, DIVIDE_BY_16);
+    route(UART_PIN, UART_VECTOR);
+}
+
+/// Has pin `pin` of the IOAPIC interrupt this processor: edge-triggered, active high, fixed.
+pub fn route(pin: u32, vector: u8) {
     let here = read_volatile::<u32>(ID);
-    write(IOAPIC_SELECT, IOAPIC_PIN_4 + 1);
+    let first = IOAPIC_PIN_0 + 2 * pin;
+    write(IOAPIC_SELECT, first + 1);
     write(IOAPIC_WINDOW, here);
-    write(IOAPIC_SELECT, IOAPIC_PIN_4);
-    write(IOAPIC_WINDOW, UART_VECTOR as u32);
+    write(IOAPIC_SELECT, first);
+    write(IOAPIC_WINDOW, vector as u32);
 }
 
 /// Has the timer interrupt once, after `ticks`.

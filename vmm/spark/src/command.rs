@@ -4,6 +4,7 @@
 
 use crate::Spark;
 use crate::clock;
+use crate::drive;
 use crate::fault;
 use crate::port;
 use crate::power;
@@ -15,7 +16,7 @@ use crate::trap;
 const LONGEST: usize = 128;
 
 /// What an answer begins with, and whether what the command wrote into the text follows it or a reason.
-enum Verdict {
+pub enum Verdict {
     Ok,
     Bad,
     Err(&'static str),
@@ -43,6 +44,11 @@ const COMMANDS: &[(&str, Command)] = &[
     ("timer", |spark, args, answer| timer(spark, args, answer).into()),
     ("tick", |spark, args, answer| tick(spark, args, answer).into()),
     ("simd", simd),
+    ("disk", drive::disk),
+    ("rng", drive::rng),
+    ("vsock", drive::vsock),
+    ("net", drive::net),
+    ("mix", drive::mix),
     ("port", ready_again),
     ("mem", mem),
     ("off", |_, _, _| gone_on(power::off)),

@@ -68,6 +68,18 @@ impl Console {
         port::write8(INTERRUPT_ENABLE, RECEIVED);
     }
 
+    /// The next byte received, if its interrupt has come.
+    pub fn received(self) -> Option<u8> {
+        if !trap::UART_EVENT.is_set() {
+            return None;
+        }
+        // In this order, as below. The FIFO may hold more: the event is set again for what is left in it.
+        trap::UART_EVENT.clear();
+        let byte = (port::read8(LINE_STATUS) & DATA_READY != 0).then(|| port::read8(DATA))?;
+        trap::UART_EVENT.set();
+        Some(byte)
+    }
+
     /// The next byte received, sleeping until there is one with `vectors` in the vector registers.
     pub fn receive(self, vectors: &mut Vectors) -> u8 {
         loop {

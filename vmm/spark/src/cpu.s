@@ -15,6 +15,7 @@
 #     0x00-1f  the other exceptions
 #     0x30     the UART (IOAPIC pin 4)
 #     0x31     the LAPIC timer
+#     0x32-39  the virtio devices (IOAPIC pins 16 to 23)
 #     0x3f     the LAPIC's spurious interrupt
 #
 # INT3 because it is the one way to CPL 0 that every kind of KVM passes on and that needs no MSR: KVM's PVM mode raises
@@ -82,7 +83,12 @@ stubs:
     .balign 16                  # 0x31
     mov byte ptr [TIMER_EVENT], 1
     jmp end_of_interrupt
-.irp vector, 50, 51, 52, 53, 54, 55, 56, 57, 58, 59, 60, 61, 62
+.irp slot, 0, 1, 2, 3, 4, 5, 6, 7
+    .balign 16                  # 0x32 to 0x39
+    mov byte ptr [VIRTIO_EVENTS + \slot], 1
+    jmp end_of_interrupt
+.endr
+.irp vector, 58, 59, 60, 61, 62
     exception \vector
 .endr
     .balign 16                  # 0x3f: a spurious interrupt takes no EOI
@@ -191,6 +197,7 @@ spark_entry:
     iretq
 
 end_of_interrupt:
+    mov byte ptr [ANY_EVENT], 1
     push rax
     xor eax, eax
     movabs [LAPIC_EOI], eax

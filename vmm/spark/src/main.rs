@@ -14,6 +14,8 @@ mod boot;
 mod clock;
 mod command;
 mod console;
+mod drive;
+mod exercise;
 mod fault;
 mod memory;
 mod paging;
@@ -25,8 +27,11 @@ mod simd;
 mod text;
 mod timer;
 mod trap;
+mod virtio;
 
 use console::Console;
+use exercise::bench::Samples;
+use exercise::disk::Record;
 use memory::Memory;
 use simd::Vectors;
 use text::Text;
@@ -38,7 +43,14 @@ struct Spark {
     memory: Memory,
     timer: Timer,
     vectors: Vectors,
+    /// What the disk must hold.
+    record: &'static mut Record,
+    samples: &'static mut Samples,
 }
+
+/// Too large for the stack.
+static mut RECORD: Record = Record::new();
+static mut SAMPLES: Samples = Samples::new();
 
 /// Where `cpu.s` enters CPL 3; `boot_params` is the address of the zero page.
 #[unsafe(no_mangle)]
@@ -53,6 +65,10 @@ extern "C" fn spark_main(boot_params: u64) -> ! {
         memory: Memory::new(paging::map(&map), map),
         timer: Timer::default(),
         vectors: Vectors::default(),
+        // SAFETY: nobody else names it, and this function is entered once.
+        record: unsafe { &mut *(&raw mut RECORD) },
+        // SAFETY: as above.
+        samples: unsafe { &mut *(&raw mut SAMPLES) },
     };
     let options = boot::options(boot_params);
     trap::set_up_platform();

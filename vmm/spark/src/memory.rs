@@ -14,6 +14,7 @@ const WORD_BYTES: usize = 8;
 /// What is read and written: all bytes make a valid value.
 pub trait Word: Copy {}
 impl Word for u8 {}
+impl Word for u16 {}
 impl Word for u32 {}
 impl Word for u64 {}
 

@@ -1,8 +1,9 @@
-//! The page tables past the first GiB, which `cpu.s` maps: the rest of RAM and the interrupt controllers.
+//! The page tables past the first GiB, which `cpu.s` maps: the rest of RAM, the interrupt controllers, virtio's registers.
 
 use crate::apic;
 use crate::boot::Ram;
 use crate::memory::{self, PAGE};
+use crate::virtio;
 
 const GIB: u64 = 1 << 30;
 const LARGE_PAGE: u64 = 2 << 20;
@@ -20,7 +21,7 @@ unsafe extern "C" {
     static SPARK_END: u8;
 }
 
-/// Maps all of `ram` and the interrupt controllers. New tables go behind spark itself; returns where they end.
+/// Maps all of `ram` and the devices. New tables go behind spark itself; returns where they end.
 ///
 /// Nothing is flushed: no entry is changed that was present before.
 pub fn map(ram: &Ram) -> u64 {
@@ -41,7 +42,7 @@ pub fn map(ram: &Ram) -> u64 {
     for entry in 0..ENTRIES {
         store(end + entry * 8, 0);
     }
-    for device in [apic::IOAPIC, apic::LAPIC] {
+    for device in [virtio::REGISTERS, apic::IOAPIC, apic::LAPIC] {
         store(end + device % GIB / LARGE_PAGE * 8, (device / LARGE_PAGE * LARGE_PAGE) | LARGE_DEVICE);
     }
     store(directory_of(apic::LAPIC / GIB), end | TABLE);

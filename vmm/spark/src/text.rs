@@ -14,6 +14,11 @@ impl Text {
         Self { bytes: [0; CAPACITY], len: 0 }
     }
 
+    pub fn clear(&mut self) -> &mut Self {
+        self.len = 0;
+        self
+    }
+
     pub fn bytes(&self) -> &[u8] {
         self.bytes.get(..self.len).unwrap_or(&[])
     }

@@ -23,18 +23,31 @@ impl Timer {
     /// Sleeps until a one-shot interrupt `ms` from now has come, and returns the ns that it took by kvmclock. A wait of
     /// more than [`Self::LONGEST`] ends when the counter does.
     pub fn sleep(&mut self, ms: u64) -> Result<u64, &'static str> {
-        if self.ticks == 0 || self.ns == 0 {
-            self.calibrate()?;
-        }
-        let ticks = ms as u128 * MS as u128 * self.ticks as u128 / self.ns as u128;
+        let ticks = self.ticks(ms)?;
         let start = clock::now()?;
         TIMER_EVENT.clear();
-        // A count of 0 would stop the timer.
-        apic::arm(u32::try_from(ticks).unwrap_or(u32::MAX).max(1));
+        apic::arm(ticks);
         while !TIMER_EVENT.is_set() {
             TIMER_EVENT.wait();
         }
         Ok(clock::now()?.saturating_sub(start))
+    }
+
+    /// Has [`TIMER_EVENT`] set `ms` from now, in place of whatever the timer was to do.
+    pub fn arm(&mut self, ms: u64) -> Result<(), &'static str> {
+        let ticks = self.ticks(ms)?;
+        TIMER_EVENT.clear();
+        apic::arm(ticks);
+        Ok(())
+    }
+
+    /// What the timer counts in `ms`, at least 1: a count of 0 would stop it.
+    fn ticks(&mut self, ms: u64) -> Result<u32, &'static str> {
+        if self.ticks == 0 || self.ns == 0 {
+            self.calibrate()?;
+        }
+        let ticks = ms as u128 * MS as u128 * self.ticks as u128 / self.ns as u128;
+        Ok(u32::try_from(ticks).unwrap_or(u32::MAX).max(1))
     }
 
     fn calibrate(&mut self) -> Result<(), &'static str> {

@@ -8,6 +8,8 @@ global_asm!(include_str!("cpu.s"));
 /// The interrupt vectors that the stubs of `cpu.s` give to the devices.
 pub const UART_VECTOR: u8 = 0x30;
 pub const TIMER_VECTOR: u8 = 0x31;
+/// The first of as many as there are [`VIRTIO_EVENTS`].
+pub const VIRTIO_VECTOR: u8 = 0x32;
 pub const SPURIOUS_VECTOR: u8 = 0x3f;
 
 /// The numbers of the services, the index into `SERVICES` of `cpu.s`.
@@ -29,6 +31,11 @@ impl Event {
         self.0.store(0, Ordering::SeqCst);
     }
 
+    /// For what an interrupt has told of and that was not all dealt with.
+    pub fn set(&self) {
+        self.0.store(1, Ordering::SeqCst);
+    }
+
     pub fn is_set(&self) -> bool {
         self.0.load(Ordering::SeqCst) != 0
     }
@@ -47,6 +54,12 @@ pub static UART_EVENT: Event = Event::new();
 /// The LAPIC timer has expired.
 #[unsafe(no_mangle)]
 pub static TIMER_EVENT: Event = Event::new();
+/// The virtio device in that slot has interrupted.
+#[unsafe(no_mangle)]
+pub static VIRTIO_EVENTS: [Event; 8] = [const { Event::new() }; 8];
+/// Any interrupt has come: for whoever waits for several things.
+#[unsafe(no_mangle)]
+pub static ANY_EVENT: Event = Event::new();
 
 #[unsafe(no_mangle)]
 static HAS_AVX: AtomicU8 = AtomicU8::new(0);
@@ -87,6 +100,14 @@ pub fn tsc() -> u64 {
     let (low, high): (u64, u64);
     // SAFETY: the service changes the two registers named here and nothing else.
     unsafe { asm!("int3", inout("rax") TSC => low, out("rdx") high) }
+    high << 32 | low
+}
+
+/// The host's TSC, which costs nothing to read: for differences only, and only while no snapshot is taken.
+pub fn host_tsc() -> u64 {
+    let (low, high): (u64, u64);
+    // SAFETY: RDTSC changes the two registers named here.
+    unsafe { asm!("rdtsc", out("rax") low, out("rdx") high, options(nomem, nostack, preserves_flags)) }
     high << 32 | low
 }
 
