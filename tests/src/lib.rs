@@ -10,6 +10,7 @@ pub mod leftover;
 pub mod patience;
 pub mod proc;
 mod program;
+pub mod queues;
 mod scratch;
 pub mod state;
 mod stream;

@@ -54,6 +54,13 @@ impl State {
         found.unwrap_or_else(|| panic!("the image has no section `{name}`"))
     }
 
+    /// What a section says.
+    #[track_caller]
+    pub fn value<T: Saved>(&mut self, name: &str) -> T {
+        let section = self.section(name);
+        codec::decode(&section.bytes, section.version, T::PARTS).expect("a sound section")
+    }
+
     /// The same without a section.
     #[must_use]
     pub fn without(mut self, name: &str) -> Self {
@@ -65,9 +72,9 @@ impl State {
     #[must_use]
     #[track_caller]
     pub fn edit<T: Saved>(mut self, name: &str, change: impl FnOnce(&mut T)) -> Self {
-        let section = self.section(name);
-        let mut value: T = codec::decode(&section.bytes, section.version, T::PARTS).expect("a sound section");
+        let mut value: T = self.value(name);
         change(&mut value);
+        let section = self.section(name);
         section.bytes =
             codec::encode(&value, section.version, T::PARTS).expect("a value that can be written");
         self

@@ -11,6 +11,7 @@ mod control;
 mod endings;
 mod lifecycle;
 mod memory;
+mod virtio;
 
 /// What all of these need.
 const KVM: &[Need] = &[Need::Kvm];
@@ -24,6 +25,7 @@ fn main() -> ExitCode {
         control::cases(),
         endings::cases(),
         bake::cases(),
+        virtio::cases(),
     ];
     rekindle_tests::main(cases.into_iter().flatten().collect(), 2)
 }

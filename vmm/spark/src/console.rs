@@ -68,7 +68,12 @@ impl Console {
         port::write8(INTERRUPT_ENABLE, RECEIVED);
     }
 
-    /// The next byte received, if its interrupt has come.
+    /// What was received before may not have been read, and its interrupt will not come again.
+    pub fn look_again(self) {
+        trap::UART_EVENT.set();
+    }
+
+    /// The next byte received, if its interrupt has come. Call [`Self::look_again`] before the first time.
     pub fn received(self) -> Option<u8> {
         if !trap::UART_EVENT.is_set() {
             return None;

@@ -62,6 +62,7 @@ pub enum End {
 /// any more, and every outstanding one is waited for. An `s` has them say how far they are.
 pub fn run(console: Console, timer: &mut Timer, exercises: &mut [&mut dyn Exercise]) -> End {
     let mut ending = false;
+    console.look_again();
     loop {
         ANY_EVENT.clear();
         match console.received() {
