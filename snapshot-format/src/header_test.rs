@@ -1,4 +1,5 @@
 use super::{HEADER_BYTES, Header, MAGIC, MAX_STATE_BYTES, checksum};
+use crate::section::KINDS;
 use crate::testing::{reseal, samples};
 use crate::{Architecture, Error, ErrorKind};
 
@@ -12,11 +13,13 @@ fn the_layout_is_the_one_of_format_md() {
     assert_eq!(&file[..8], b"REKINDLE");
     assert_eq!(file[8..10], [1, 0]);
     assert_eq!(file[10..12], [1, 0]);
-    assert_eq!(file[12..16], [14, 0, 0, 0]);
+    // One of every kind, and two vCPUs.
+    let sections = KINDS.len() as u32 + 1;
+    assert_eq!(file[12..16], sections.to_le_bytes());
     assert_eq!(file[16..24], (file.len() as u64).to_le_bytes());
     assert_eq!(file[24..32], [0; 8]);
     let header = Header::parse(&file).unwrap();
-    assert_eq!((header.sections, header.file_len), (14, file.len() as u64));
+    assert_eq!((header.sections, header.file_len), (sections, file.len() as u64));
     assert_eq!(header.architecture, Architecture::X86_64);
 }
 

@@ -12,7 +12,7 @@ use crate::error::Error;
 use crate::header::{CHECKSUM_BYTES, HEADER_BYTES, Header, u16_at, u64_at};
 use crate::state::{
     AcpiPmState, ChipsetState, ClockState, CpuidEntryState, CpuidWordState, DebugRegsState,
-    DescriptorTableState, EventsState, HostNeedsState, I8042State, IoapicState, ManifestState,
+    DescriptorTableState, EventsState, HostNeedsState, I8042State, IdentityState, IoapicState, ManifestState,
     MemoryRegionState, MemoryState, MsrState, PicState, PitChannelState, PitState, PvpanicState,
     ReadyPortState, RegsState, RtcState, SegmentState, SerialState, SregsState, TscState, VcpuState,
     VirtioBlkState, VirtioMmioState, VirtioRngState, VirtqueueState, XcrState,
@@ -68,7 +68,7 @@ impl Kind {
 }
 
 /// Every kind of section that this build reads and writes. The only place where section versions are stated.
-pub const KINDS: [Kind; 13] = [
+pub const KINDS: [Kind; 14] = [
     //         name         oldest  current
     Kind::one("manifest", 1, 1),
     Kind::one("memory", 1, 1),
@@ -81,6 +81,7 @@ pub const KINDS: [Kind; 13] = [
     Kind::one("acpi-pm", 1, 1),
     Kind::one("ready-port", 1, 1),
     Kind::one("pvpanic", 1, 1),
+    Kind::one("identity", 1, 1),
     Kind::one("virtio-rng", 1, 1),
     Kind::many("virtio-blk", 1, 1),
 ];
@@ -115,6 +116,7 @@ saved!("rtc": RtcState);
 saved!("acpi-pm": AcpiPmState);
 saved!("ready-port": ReadyPortState);
 saved!("pvpanic": PvpanicState);
+saved!("identity": IdentityState);
 saved!("virtio-rng": VirtioRngState, VirtioMmioState, VirtqueueState);
 saved!("virtio-blk": VirtioBlkState, VirtioMmioState, VirtqueueState);
 

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use snapshot_format::pages::verify;
 use snapshot_format::state::{
-    AcpiPmState, ChipsetState, ClockState, I8042State, ManifestState, MemoryState, PvpanicState,
-    ReadyPortState, RtcState, SerialState, VcpuState, VirtioBlkState, VirtioRngState,
+    AcpiPmState, ChipsetState, ClockState, I8042State, IdentityState, ManifestState, MemoryState,
+    PvpanicState, ReadyPortState, RtcState, SerialState, VcpuState, VirtioBlkState, VirtioRngState,
 };
 use snapshot_format::testing::samples;
 use snapshot_format::{ImageDir, MemoryIndex, Saved, StateReader};
@@ -53,6 +53,7 @@ fn v1_sample_says_what_was_written() {
     compare::<AcpiPmState>(&mut reader, "acpi-pm", &samples::acpi_pm());
     compare::<ReadyPortState>(&mut reader, "ready-port", &samples::ready_port());
     compare::<PvpanicState>(&mut reader, "pvpanic", &samples::pvpanic());
+    compare::<IdentityState>(&mut reader, "identity", &samples::identity());
     compare::<VirtioRngState>(&mut reader, "virtio-rng", &samples::virtio_rng());
     compare::<VirtioBlkState>(&mut reader, "virtio-blk:root", &samples::virtio_blk());
     reader.finish().expect("no section is left");

@@ -65,6 +65,19 @@ pub struct AcpiPmState {
     pub pm1_control: u16,
 }
 
+/// The devices by which a guest learns that it is a new instance. Section `identity`.
+///
+/// Only what ACPI has told the guest: the identity itself is never saved, because every restore makes a new one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Versionize)]
+pub struct IdentityState {
+    /// Guest-physical address of the generation ID, 16 bytes.
+    pub generation_id: u64,
+    /// Guest-physical address of the VMClock's page.
+    pub vmclock: u64,
+    /// The interrupt that says that they have changed.
+    pub gsi: u32,
+}
+
 /// The readiness port. Section `ready-port`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Versionize)]
 pub struct ReadyPortState {

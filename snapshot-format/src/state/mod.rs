@@ -18,7 +18,9 @@ pub mod virtio;
 
 pub use chipset::{ChipsetState, IoapicState, PicState, PitChannelState, PitState};
 pub use clock::ClockState;
-pub use device::{AcpiPmState, I8042State, PvpanicState, ReadyPortState, RtcState, SerialState};
+pub use device::{
+    AcpiPmState, I8042State, IdentityState, PvpanicState, ReadyPortState, RtcState, SerialState,
+};
 pub use manifest::{CpuidWordState, HostNeedsState, ManifestState};
 pub use memory::{MemoryRegionState, MemoryState};
 pub use vcpu::{

@@ -8,10 +8,10 @@ use crate::header::Architecture;
 use crate::pages::{ChunkSums, FileOffset, Gpa, MemoryIndex, PAGE_BYTES, PageCount, Region};
 use crate::state::{
     AcpiPmState, ChipsetState, ClockState, CpuidEntryState, CpuidWordState, DebugRegsState,
-    DescriptorTableState, EventsState, HostNeedsState, I8042State, IoapicState, ManifestState, MsrState,
-    PicState, PitChannelState, PitState, PvpanicState, ReadyPortState, RegsState, RtcState, SegmentState,
-    SerialState, SregsState, TscState, VcpuState, VirtioBlkState, VirtioMmioState, VirtioRngState,
-    VirtqueueState, XcrState,
+    DescriptorTableState, EventsState, HostNeedsState, I8042State, IdentityState, IoapicState, ManifestState,
+    MsrState, PicState, PitChannelState, PitState, PvpanicState, ReadyPortState, RegsState, RtcState,
+    SegmentState, SerialState, SregsState, TscState, VcpuState, VirtioBlkState, VirtioMmioState,
+    VirtioRngState, VirtqueueState, XcrState,
 };
 use crate::state_file::StateWriter;
 
@@ -62,6 +62,7 @@ pub fn state_file() -> Result<Vec<u8>, Error> {
     writer.add("acpi-pm", &acpi_pm())?;
     writer.add("ready-port", &ready_port())?;
     writer.add("pvpanic", &pvpanic())?;
+    writer.add("identity", &identity())?;
     writer.add("virtio-rng", &virtio_rng())?;
     writer.add("virtio-blk:root", &virtio_blk())?;
     writer.finish()
@@ -210,6 +211,11 @@ pub fn pvpanic() -> PvpanicState {
     Sequence(115).next()
 }
 
+/// Section `identity`.
+pub fn identity() -> IdentityState {
+    Sequence(117).next()
+}
+
 /// Section `virtio-rng`.
 pub fn virtio_rng() -> VirtioRngState {
     Sequence(120).next()
@@ -296,5 +302,6 @@ filled!(ChipsetState: pic_master, pic_slave, ioapic, pit);
 filled!(AcpiPmState: pm1_status, pm1_enable, pm1_control);
 filled!(ReadyPortState: last);
 filled!(PvpanicState: events);
+filled!(IdentityState: generation_id, vmclock, gsi);
 filled!(VirtqueueState: max_size, size, ready, desc_table, avail_ring, used_ring, next_avail, next_used);
 filled!(VirtioRngState: transport);

@@ -45,6 +45,7 @@ const ROWS: &[Row] = &[
     ("no-pm", |state| state.without("acpi-pm"), 3, &["section `acpi-pm` is missing"]),
     ("no-ready-port", |state| state.without("ready-port"), 3, &["section `ready-port` is missing"]),
     ("no-pvpanic", |state| state.without("pvpanic"), 3, &["section `pvpanic` is missing"]),
+    ("no-identity", |state| state.without("identity"), 3, &["section `identity` is missing"]),
     ("cut-section", cut_section, 3, &["section `rtc` is damaged"]),
     ("long-section", long_section, 3, &["section `rtc` is damaged"]),
     ("no-sections", |state| State { sections: Vec::new(), ..state }, 3, &["section `manifest` is missing"]),

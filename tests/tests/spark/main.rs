@@ -9,6 +9,7 @@ mod clock;
 mod console;
 mod control;
 mod endings;
+mod identity;
 mod lifecycle;
 mod memory;
 mod virtio;
@@ -24,6 +25,7 @@ fn main() -> ExitCode {
         console::cases(),
         control::cases(),
         endings::cases(),
+        identity::cases(),
         bake::cases(),
         virtio::cases(),
     ];

@@ -30,7 +30,8 @@ impl Range {
 pub(super) fn of(ram: RamLayout) -> Vec<Range> {
     let mut ranges = vec![
         Range::new(0, layout::LOW_RAM_END, Kind::Ram),
-        Range::new(layout::ACPI_START, layout::ACPI_END, Kind::Reserved),
+        // The ACPI tables, and behind them the pages by which the guest is told who it is.
+        Range::new(layout::ACPI_START, layout::KERNEL_START, Kind::Reserved),
     ];
     // The first region without its first MiB, which is told above.
     let above = ram.regions().into_iter().map(|region| (region.base.max(layout::KERNEL_START), region.end()));

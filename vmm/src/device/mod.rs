@@ -5,6 +5,7 @@
 
 pub mod acpi_pm;
 pub mod i8042;
+pub mod identity;
 pub mod pvpanic;
 pub mod ready_port;
 pub mod rtc;
@@ -18,13 +19,14 @@ mod set_test;
 
 pub use acpi_pm::AcpiPm;
 pub use i8042::I8042;
+pub use identity::Identity;
 pub use pvpanic::Pvpanic;
 pub use ready_port::ReadyPort;
 pub use rtc::Rtc;
 pub use serial::Serial;
 pub use set::{DeviceSet, DeviceSetState, Wiring};
 
-/// Why the devices could not be restored.
+/// Why the devices could not be made or restored.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The UART refused its state.
@@ -42,4 +44,7 @@ pub enum Error {
     /// The pvpanic port refused its state.
     #[error("restoring device section `{}`", pvpanic::SECTION)]
     Pvpanic(#[source] pvpanic::Error),
+    /// The machine got no identity of its own.
+    #[error("setting up device section `{}`", identity::SECTION)]
+    Identity(#[source] identity::Error),
 }

@@ -5,15 +5,18 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
-use snapshot_format::state::{AcpiPmState, I8042State, PvpanicState, ReadyPortState, RtcState, SerialState};
+use snapshot_format::state::{
+    AcpiPmState, I8042State, IdentityState, PvpanicState, ReadyPortState, RtcState, SerialState,
+};
 use vmm_sys_util::eventfd::EventFd;
 
-use super::{AcpiPm, Error, I8042, Pvpanic, ReadyPort, Rtc, Serial};
+use super::{AcpiPm, Error, I8042, Identity, Pvpanic, ReadyPort, Rtc, Serial};
 use super::{acpi_pm, i8042, pvpanic, ready_port, rtc, serial};
 use crate::bus::{self, Bus};
 use crate::clock::WallClock;
 use crate::irq::IrqLine;
 use crate::lifecycle::{Persist, Quiesced};
+use crate::memory::GuestRam;
 
 /// The devices' connections to the host.
 pub struct Wiring {
@@ -53,6 +56,8 @@ pub struct DeviceSetState {
     pub ready_port: ReadyPortState,
     /// Section [`pvpanic::SECTION`].
     pub pvpanic: PvpanicState,
+    /// Section [`super::identity::SECTION`].
+    pub identity: IdentityState,
 }
 
 /// The devices. Cloning shares them.
@@ -64,6 +69,7 @@ pub struct DeviceSet {
     acpi_pm: Arc<Mutex<AcpiPm>>,
     ready_port: Arc<Mutex<ReadyPort>>,
     pvpanic: Arc<Mutex<Pvpanic>>,
+    identity: Arc<Identity>,
     input_drained: Arc<EventFd>,
 }
 
@@ -77,24 +83,28 @@ fn shared<T>(device: T) -> Arc<Mutex<T>> {
 }
 
 impl DeviceSet {
-    /// The devices as they come out of reset.
-    pub fn build(wiring: Wiring) -> Self {
+    /// The devices as they come out of reset, and a new identity in `memory`.
+    ///
+    /// # Errors
+    /// The host has no random numbers for an identity.
+    pub fn build(wiring: Wiring, memory: &GuestRam) -> Result<Self, Error> {
         let Wiring { serial_irq, console, input_drained, keyboard_irq, clock, ready_armed } = wiring;
         let serial = serial::Wiring { irq: serial_irq, out: console, drained: Arc::clone(&input_drained) };
-        Self {
+        Ok(Self {
             serial: shared(Serial::new(serial)),
             i8042: shared(I8042::new(keyboard_irq)),
             rtc: shared(Rtc::new(clock)),
             acpi_pm: shared(AcpiPm::default()),
             ready_port: shared(ReadyPort::new(ready_armed)),
             pvpanic: shared(Pvpanic::default()),
+            identity: Arc::new(Identity::new(memory.clone()).map_err(Error::Identity)?),
             input_drained,
-        }
+        })
     }
 
     /// Puts every device at its I/O ports.
     pub fn plug(&self, pio: &mut Bus) -> Result<(), bus::Error> {
-        let Self { serial, i8042, rtc, acpi_pm, ready_port, pvpanic, input_drained: _ } = self;
+        let Self { serial, i8042, rtc, acpi_pm, ready_port, pvpanic, identity: _, input_drained: _ } = self;
         pio.insert(serial::BASE, serial::LEN, serial.clone())?;
         pio.insert(i8042::BASE, i8042::LEN, i8042.clone())?;
         pio.insert(rtc::BASE, rtc::LEN, rtc.clone())?;
@@ -105,7 +115,7 @@ impl DeviceSet {
 
     /// The guest-visible state of every device.
     pub fn save(&self, at_rest: &Quiesced<'_>) -> DeviceSetState {
-        let Self { serial, i8042, rtc, acpi_pm, ready_port, pvpanic, input_drained: _ } = self;
+        let Self { serial, i8042, rtc, acpi_pm, ready_port, pvpanic, identity, input_drained: _ } = self;
         DeviceSetState {
             serial: lock(serial).save(at_rest),
             i8042: lock(i8042).save(at_rest),
@@ -113,13 +123,15 @@ impl DeviceSet {
             acpi_pm: lock(acpi_pm).save(at_rest),
             ready_port: lock(ready_port).save(at_rest),
             pvpanic: lock(pvpanic).save(at_rest),
+            identity: identity.save(at_rest),
         }
     }
 
-    /// The devices as they were saved. Their interrupt lines are quiet until [`Self::raise_pending`].
-    pub fn restore(state: DeviceSetState, wiring: Wiring) -> Result<Self, Error> {
+    /// The devices as they were saved, and a new identity in `memory`. Their interrupt lines are quiet until
+    /// [`Self::raise_pending`].
+    pub fn restore(state: DeviceSetState, wiring: Wiring, memory: &GuestRam) -> Result<Self, Error> {
         let Wiring { serial_irq, console, input_drained, keyboard_irq, clock, ready_armed } = wiring;
-        let DeviceSetState { serial, i8042, rtc, acpi_pm, ready_port, pvpanic } = state;
+        let DeviceSetState { serial, i8042, rtc, acpi_pm, ready_port, pvpanic, identity } = state;
         let serial_wiring =
             serial::Wiring { irq: serial_irq, out: console, drained: Arc::clone(&input_drained) };
         let Ok(ready_port) = ReadyPort::restore(ready_port, ready_armed);
@@ -130,6 +142,7 @@ impl DeviceSet {
             acpi_pm: shared(AcpiPm::restore(acpi_pm, ()).map_err(Error::AcpiPm)?),
             ready_port: shared(ready_port),
             pvpanic: shared(Pvpanic::restore(pvpanic, ()).map_err(Error::Pvpanic)?),
+            identity: Arc::new(Identity::restore(identity, memory.clone()).map_err(Error::Identity)?),
             input_drained,
         })
     }
@@ -142,6 +155,12 @@ impl DeviceSet {
     pub fn raise_pending(&self) {
         lock(&self.serial).raise_pending();
         lock(&self.i8042).raise_pending();
+    }
+
+    /// The interrupt by which a restored guest is told that it is another one. It has no line: it is raised once, by
+    /// whoever restores the machine.
+    pub fn identity_gsi(&self) -> u32 {
+        self.identity.gsi()
     }
 
     /// Written when console input fits again.

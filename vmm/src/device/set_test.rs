@@ -1,6 +1,7 @@
 use std::error::Error as _;
 use std::sync::Arc;
 
+use vm_memory::GuestAddress;
 use vmm_sys_util::eventfd::EventFd;
 
 use super::*;
@@ -8,6 +9,7 @@ use crate::bus::Bus;
 use crate::clock::HostClock;
 use crate::irq::IrqLine;
 use crate::lifecycle::{Effect, Quiesced, StopReason};
+use crate::memory::{GuestRam, layout, ram_at};
 
 fn wiring() -> (Wiring, IrqLine, IrqLine) {
     let (serial_irq, keyboard_irq) = (IrqLine::new().unwrap(), IrqLine::new().unwrap());
@@ -22,6 +24,14 @@ fn wiring() -> (Wiring, IrqLine, IrqLine) {
     (wiring, serial_irq, keyboard_irq)
 }
 
+fn ram() -> GuestRam {
+    ram_at(&[(GuestAddress(0), layout::MIN_RAM as usize)])
+}
+
+fn built() -> DeviceSet {
+    DeviceSet::build(wiring().0, &ram()).unwrap()
+}
+
 fn plugged(set: &DeviceSet) -> Bus {
     let mut bus = Bus::default();
     set.plug(&mut bus).unwrap();
@@ -30,7 +40,7 @@ fn plugged(set: &DeviceSet) -> Bus {
 
 #[test]
 fn every_device_answers_at_its_ports() {
-    let bus = plugged(&DeviceSet::build(wiring().0));
+    let bus = plugged(&built());
     let read = |port| {
         let mut data = [0];
         bus.read(port, &mut data);
@@ -52,7 +62,7 @@ fn every_device_answers_at_its_ports() {
 
 #[test]
 fn the_set_comes_back_as_it_was_saved_and_interrupts_when_it_may() {
-    let set = DeviceSet::build(wiring().0);
+    let set = built();
     let bus = plugged(&set);
     bus.write(0x3f9, &[1]);
     assert_eq!(set.serial().receive(b"typed"), 5);
@@ -64,7 +74,7 @@ fn the_set_comes_back_as_it_was_saved_and_interrupts_when_it_may() {
     let state = set.save(&Quiesced::in_test());
 
     let (wiring, serial_irq, keyboard_irq) = wiring();
-    let again = DeviceSet::restore(state.clone(), wiring).unwrap();
+    let again = DeviceSet::restore(state.clone(), wiring, &ram()).unwrap();
     assert_eq!(again.save(&Quiesced::in_test()), state);
     assert!(serial_irq.eventfd().read().is_err() && keyboard_irq.eventfd().read().is_err());
     again.raise_pending();
@@ -77,9 +87,9 @@ fn the_set_comes_back_as_it_was_saved_and_interrupts_when_it_may() {
 
 #[test]
 fn a_refusal_names_the_section_and_keeps_its_cause() {
-    let mut state = DeviceSet::build(wiring().0).save(&Quiesced::in_test());
+    let mut state = built().save(&Quiesced::in_test());
     state.rtc.index = 200;
-    let refused = DeviceSet::restore(state, wiring().0).err().unwrap();
+    let refused = DeviceSet::restore(state, wiring().0, &ram()).err().unwrap();
     assert_eq!(refused.to_string(), "restoring device section `rtc`");
     assert_eq!(refused.source().unwrap().to_string(), "the selected register 0xc8 does not exist");
 }

@@ -84,7 +84,7 @@ impl Guest<'_> {
         frame.bind(&wiring.lines())?;
         frame.bind(&virtio.lines())?;
         frame.ring(&virtio.doorbells())?;
-        let devices = DeviceSet::build(wiring);
+        let devices = DeviceSet::build(wiring, frame.memory.ram()).map_err(Error::Device)?;
         let shared = Frame::share(&devices, &virtio, stop)?;
         let facts = GuestFacts { guest: name, cmdline, ..Default::default() };
         Ok(PausedVm::new(vcpus, Parts { frame, devices, virtio, shared, facts }, false))

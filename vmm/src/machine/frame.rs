@@ -110,6 +110,14 @@ impl Frame {
         Ok(())
     }
 
+    /// Pulls a line and lets it go, at once: when this returns the interrupt is pending at a vCPU, if the guest takes it. An
+    /// irqfd's would be on its way there, on the kernel's work queue. Call only after the chipset has its state.
+    pub(crate) fn pulse(&self, gsi: u32) -> Result<(), Error> {
+        let set = |level| self.vm.set_irq_line(gsi, level).map_err(Error::vm("raise an interrupt"));
+        set(true)?;
+        set(false)
+    }
+
     /// Puts the devices on the buses. `stop` is the flag that their console watches.
     pub(crate) fn share(
         devices: &DeviceSet,

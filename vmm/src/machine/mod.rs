@@ -87,7 +87,7 @@ pub enum Error {
     /// A vCPU.
     #[error("cannot set up a vCPU")]
     Vcpu(#[source] crate::vcpu::Error),
-    /// A device could not be made from its saved state.
+    /// A device could not be made.
     #[error("cannot set up the devices")]
     Device(#[source] crate::device::Error),
     /// The virtio devices could not be opened, made or started.

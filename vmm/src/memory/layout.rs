@@ -34,7 +34,11 @@ pub const LOW_RAM_END: u64 = 0xA_0000;
 /// The ACPI tables; kernels that are not told where the RSDP is search this range for it (ACPI 6.5, 5.2.5.1).
 pub const ACPI_START: u64 = 0xE_0000;
 /// First address after the ACPI tables.
-pub const ACPI_END: u64 = 0x10_0000;
+pub const ACPI_END: u64 = 0xF_E000;
+/// The generation ID, alone in its page (see `device::identity`).
+pub const GENERATION_ID: u64 = 0xF_E000;
+/// The page of the VMClock.
+pub const VMCLOCK: u64 = 0xF_F000;
 /// 1 MiB: where a bzImage is put, and the lowest address an ELF kernel may claim.
 pub const KERNEL_START: u64 = 0x10_0000;
 
@@ -106,7 +110,8 @@ impl RamRegion {
 ///                      | initrd, as high as fits   |
 ///                      |                           |
 ///                      | kernel                    |
-///      10_0000         +---------------------------+  KERNEL_START, ACPI_END
+///      10_0000         +---------------------------+  KERNEL_START
+///       F_E000         | VMGenID, VMClock, reserved|  GENERATION_ID = ACPI_END, VMCLOCK
 ///       E_0000         | ACPI tables, reserved     |  ACPI_START
 ///       A_0000         | RAM the guest isn't told  |  LOW_RAM_END
 ///                      | free                      |

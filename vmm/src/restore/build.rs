@@ -52,8 +52,10 @@ pub(super) fn machine(
 ) -> Result<PausedVm, Error> {
     let Connections { wiring, stop } = connections;
     let Contents { manifest, devices, .. } = saved;
-    let devices = DeviceSet::restore(devices, wiring).map_err(Error::Device)?;
+    let devices = DeviceSet::restore(devices, wiring, frame.memory.ram()).map_err(Error::Device)?;
     let shared = Frame::share(&devices, &virtio, stop).map_err(Error::Machine)?;
+    // The first of all: the guest is to know that it is another one before it is told anything else.
+    frame.pulse(devices.identity_gsi()).map_err(Error::Machine)?;
     devices.raise_pending();
     virtio.raise_pending();
     let facts = GuestFacts {

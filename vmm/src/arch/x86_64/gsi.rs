@@ -8,6 +8,8 @@
 pub const KEYBOARD: u32 = 1;
 /// The first serial port.
 pub const SERIAL: u32 = 4;
+/// A new identity (`device::identity`). A PC's second printer port, which no guest of ours has.
+pub const IDENTITY: u32 = 5;
 /// The real-time clock.
 pub const RTC: u32 = 8;
 /// ACPI's system control interrupt.

@@ -4,13 +4,13 @@ use acpi_tables::Aml;
 use acpi_tables::aml::{self, EISAName, IO, Interrupt, Name, Package, ResourceTemplate, Scope};
 use acpi_tables::sdt::Sdt;
 
-use super::{Device, SLEEP_TYPE_S5, port};
+use super::{Device, SLEEP_TYPE_S5, identity, port};
 use crate::arch::x86_64::gsi;
 
 /// From revision 2 on, AML's integers have 64 bits.
 const REVISION: u8 = 2;
 /// `_STA`: present, enabled, shown, working.
-const PRESENT: u8 = 0x0F;
+pub(super) const PRESENT: u8 = 0x0F;
 
 /// `cpus` is at most 32.
 pub(super) fn table(cpus: u32, devices: &[Device<'_>]) -> Sdt {
@@ -22,6 +22,7 @@ pub(super) fn table(cpus: u32, devices: &[Device<'_>]) -> Sdt {
     clock(&mut inside);
     keyboard(&mut inside);
     pvpanic(&mut inside);
+    identity::devices(&mut inside);
     motherboard(&mut inside);
     devices.iter().for_each(|device| device.to_aml_bytes(&mut inside));
     body.extend(Scope::raw("_SB_".into(), inside));

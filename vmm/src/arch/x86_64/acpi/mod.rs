@@ -14,6 +14,7 @@ use crate::memory::layout;
 
 mod dsdt;
 mod fadt;
+mod identity;
 mod madt;
 
 #[cfg(test)]
