@@ -50,6 +50,11 @@ while :; do
         clear) dmesg -c >/dev/null; echo "clear done" ;;
         dmesg) complaints ;;
         module) /modules/load; echo "module done" ;;
+        numbers) guest-probe numbers & ;;
+        draw) # as a program that wants a key does it
+            drawn="$(head -c 32 /dev/urandom | md5sum | cut -c 1-32) $(cat /proc/sys/kernel/random/uuid)"
+            echo "draw $drawn" ;;
+        forks) echo "forks $(dmesg | grep -c 'crng reseeded due to virtual machine fork')" ;;
         ready) guest-probe ready; echo "ready said" ;;
         port) printf '\001' | dd of=/dev/port bs=1 seek=1504 2>/dev/null; echo "port $?" ;;
         poweroff) poweroff -f ;;

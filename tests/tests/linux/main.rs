@@ -6,6 +6,7 @@
 mod checks;
 mod endings;
 mod guest;
+mod identity;
 mod lines;
 mod lives;
 mod load;
@@ -29,6 +30,10 @@ fn main() -> ExitCode {
         let name = format!("linux::wakes_after_a_month_on_the_shelf_{}", kernel.identifier());
         Case::new(name, &[Need::StockGuests], move || time::wakes_after_a_month(kernel))
     };
+    let apart = |kernel: Kernel| {
+        let name = format!("linux::clones_draw_other_numbers_{}", kernel.identifier());
+        Case::new(name, &[Need::StockGuests], move || identity::clones_draw_other_numbers(kernel))
+    };
     let cases = vec![
         life(CLOUD_6_1, 1),
         life(CLOUD_6_1, 2),
@@ -41,6 +46,8 @@ fn main() -> ExitCode {
         shelf_life(CLOUD_6_1),
         shelf_life(CLOUD_6_12),
         case("tscs_stay_in_step", time::tscs_stay_in_step),
+        apart(GENERIC_6_1),
+        apart(CLOUD_6_12),
         case("power_off", endings::power_off),
         case("reboot", endings::reboot),
         case("panic_without_a_driver_is_a_reset", endings::panic_without_a_driver),

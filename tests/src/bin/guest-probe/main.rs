@@ -3,6 +3,7 @@
 //!
 //! Every answer is one line and one `write`, because others write to the same console.
 
+mod numbers;
 mod sys;
 mod watch;
 mod work;
@@ -26,8 +27,9 @@ fn main() -> ExitCode {
         ["watch"] => watch::run(),
         ["fill", mib] => mib.parse().map_err(io::Error::other).and_then(work::fill),
         ["load", file] => work::load(file),
+        ["numbers"] => numbers::run(),
         ["ready"] => sys::write_port(READY_PORT, 1),
-        _ => Err(io::Error::other("clock | nap MS | watch | fill MIB | load FILE | ready")),
+        _ => Err(io::Error::other("clock | nap MS | watch | fill MIB | load FILE | numbers | ready")),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,0 +1,96 @@
+//! Clones learn that they are clones, on kernels that have a driver for VMGenID: Debian's generic one of 6.1, and its
+//! cloud one of 6.12.
+
+use std::collections::BTreeMap;
+use std::thread;
+use std::time::Duration;
+
+use rekindle_tests::{Scratch, note, verbs};
+
+use crate::checks;
+use crate::guest::Guest;
+use crate::shelf::Kernel;
+
+/// Longer than the pause by which the guest knows that it was restored.
+const ON_THE_SHELF: Duration = Duration::from_millis(2500);
+
+/// What one CPU drew, by count.
+type Drawn = BTreeMap<u32, Number>;
+
+#[derive(Clone, Debug)]
+struct Number {
+    us: u64,
+    number: String,
+}
+
+/// Two clones of one image, and the original that goes on: whoever asks for a number after the restore gets one that
+/// nobody else gets. The kernel has heard of it once in each clone, and never in the original.
+///
+/// A guest that draws without pause across the snapshot is another matter: between the interrupt and the kernel's worker
+/// it may draw the same numbers as its twin. How many is measured, and must come to an end.
+pub(crate) fn clones_draw_other_numbers(kernel: Kernel) {
+    let here = Scratch::new();
+    let mut original = Guest::boot(kernel, 2, "");
+    original.ask("clear");
+    original.send("numbers");
+    assert_eq!(original.next("numbers"), "run");
+    let image = verbs::snapshot_and_resume(&original.vm, here.path("image"));
+    let mut seen = vec![original.ask("draw")];
+    assert_eq!(original.ask("forks"), "0", "the original is who it was");
+    original.vm.stop();
+    thread::sleep(ON_THE_SHELF);
+
+    let mut drawn = Vec::new();
+    for _ in 0..2 {
+        let mut clone = Guest::restore(&image);
+        seen.push(clone.ask("draw"));
+        while clone.ask("forks") != "1" {}
+        checks::kernel_is_content(&mut clone);
+        drawn.push([numbers(&mut clone, 0), numbers(&mut clone, 1)]);
+        clone.vm.stop();
+    }
+    for (at, one) in seen.iter().enumerate() {
+        for other in &seen[..at] {
+            let same = one.split(' ').zip(other.split(' ')).any(|(one, other)| one == other);
+            assert!(!same, "two machines have drawn the same: {seen:#?}");
+        }
+    }
+    for (cpu, (one, other)) in drawn[0].iter().zip(&drawn[1]).enumerate() {
+        let twins: Vec<_> = one.iter().filter(|(at, number)| other[at].number == number.number).collect();
+        let (last, _) = one.last_key_value().expect("numbers were drawn");
+        assert_ne!(one[last].number, other[last].number, "the clones still draw the same: {one:?}");
+        note(match twins.last() {
+            Some((at, number)) => format!(
+                "{}: on CPU {cpu} two clones that drew without pause had number {at} in common, {} us after the first",
+                kernel.identifier(),
+                number.us
+            ),
+            None => format!("{}: on CPU {cpu} two clones had no number in common", kernel.identifier()),
+        });
+    }
+}
+
+/// What the guest says of one CPU's numbers, which came after the restore.
+#[track_caller]
+fn numbers(guest: &mut Guest, cpu: u32) -> Drawn {
+    let start = format!("drawn cpu{cpu} ");
+    let of_cpu = |console: &str| -> Drawn {
+        let lines = console.lines().filter_map(|line| line.trim_end().strip_prefix(&start));
+        lines
+            .filter_map(|line| {
+                let mut words = line.split(' ');
+                let at = words.next()?.parse().ok()?;
+                let us = words.next()?.strip_prefix("us=")?.parse().ok()?;
+                let number = words.next().filter(|number| number.len() == 16)?.to_owned();
+                Some((at, Number { us, number }))
+            })
+            .collect()
+    };
+    loop {
+        let drawn = of_cpu(&guest.console());
+        if drawn.contains_key(&65536) {
+            return drawn;
+        }
+        guest.ask("clock");
+    }
+}
