@@ -1,8 +1,8 @@
 //! A private view of the Debian archive: downloads packages without root, and without touching the system's
 //! lists.
 //!
-//! The mirror is whichever one the machine already uses; the suites are ours, because the kernels come from
-//! two releases of Debian and the machine runs at most one of them.
+//! The mirror is whichever one the machine already uses; the suites are ours, because what we want comes from
+//! several of them and the machine runs at most one.
 
 use std::env;
 use std::fs;
@@ -13,11 +13,26 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Context as _, Result, bail};
 
 use super::LOCK_TIMEOUT;
-use crate::process;
+use crate::{place, process};
 
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
+/// Some suites of the archive, and the name of the cache directory of their lists.
+///
+/// Each view has its own lists: a suite that the mirror no longer has fails the update of all that are in its
+/// view.
+#[derive(Clone, Copy, Debug)]
+pub struct Suites {
+    view: &'static str,
+    names: &'static [&'static str],
+    /// Whether the security archive has the like.
+    security: bool,
+}
+
 /// The releases whose kernels we want, oldest first.
-const SUITES: [&str; 2] = ["bookworm", "trixie"];
+pub const RELEASES: Suites = Suites { view: "debian", names: &["bookworm", "trixie"], security: true };
+/// What was taken over into Debian 12 from the release after it.
+pub const BACKPORTS: Suites =
+    Suites { view: "debian-backports", names: &["bookworm-backports"], security: false };
 /// Names a mirror where the machine's own sources have none, for example on another distribution.
 const MIRROR: &str = "REKINDLE_DEBIAN_MIRROR";
 
@@ -27,13 +42,14 @@ pub struct Archive {
 }
 
 impl Archive {
-    /// Opens the view kept in `dir`, fetching the package lists if they are missing or older than a day.
-    pub fn open(dir: &Path) -> Result<Self> {
+    /// Opens the view of `suites`, fetching the package lists if they are missing or older than a day.
+    pub fn open(suites: Suites) -> Result<Self> {
+        let dir = place::target().join(suites.view);
         for sub in ["lists/partial", "cache/archives/partial", "etc"] {
             fs::create_dir_all(dir.join(sub)).with_context(|| format!("cannot create {}", dir.display()))?;
         }
-        let archive = Self { dir: dir.to_path_buf() };
-        let list = sources_list(&mirrors()?);
+        let archive = Self { dir: dir.clone() };
+        let list = sources_list(suites, &mirrors()?);
         let list_path = dir.join("etc/sources.list");
         let stamp = dir.join("updated");
         let same_sources = fs::read_to_string(&list_path).is_ok_and(|old| old == list);
@@ -134,12 +150,12 @@ fn mirrors_of(sources: &str) -> Option<Mirrors> {
     main.map(|main| Mirrors { main, security })
 }
 
-fn sources_list(mirrors: &Mirrors) -> String {
+fn sources_list(suites: Suites, mirrors: &Mirrors) -> String {
     let mut list = String::new();
-    for suite in SUITES {
+    for suite in suites.names {
         let options = format!("[arch=amd64 signed-by={KEYRING}]");
         list.push_str(&format!("deb {options} {} {suite} main\n", mirrors.main));
-        if let Some(security) = &mirrors.security {
+        if let Some(security) = mirrors.security.as_ref().filter(|_| suites.security) {
             list.push_str(&format!("deb {options} {security} {suite}-security main\n"));
         }
     }

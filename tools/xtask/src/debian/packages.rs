@@ -25,7 +25,7 @@ enum Evidence {
     Library(&'static str),
 }
 
-/// The lab's machine.
+/// The lab's machine, where the distribution's is the one to take.
 pub const QEMU: Package =
     Package { name: "qemu-system-x86", shown_by: Evidence::Program("qemu-system-x86_64") };
 /// The whole userland of the lab's initramfs and of the guests'. Static, because nothing else is in there.
@@ -48,6 +48,33 @@ pub fn to_build() -> Result<Vec<Package>> {
 /// Installs those of `wanted` that are missing.
 pub fn ensure(wanted: &[Package]) -> Result<()> {
     let missing: Vec<&str> = wanted.iter().filter(|p| !p.is_present()).map(|p| p.name).collect();
+    install(&missing)
+}
+
+/// Installs what `package`, a file that is only unpacked, needs of the system, but for packages whose names begin with
+/// one of `but`.
+pub fn ensure_needs_of(package: &Path, but: &[&str]) -> Result<()> {
+    let needs = process::output(Command::new("dpkg-deb").arg("-f").arg(package).arg("Depends"))?;
+    let names = needed(&needs).into_iter().filter(|name| !but.iter().any(|but| name.starts_with(but)));
+    let is_installed = |name: &&str| {
+        let mut query = Command::new("dpkg-query");
+        query.args(["--show", "--showformat", "${db:Status-Status}\n", name]);
+        process::output(&mut query).is_ok_and(|said| said.lines().any(|line| line == "installed"))
+    };
+    let missing: Vec<&str> = names.filter(|name| !is_installed(name)).collect();
+    install(&missing)
+}
+
+/// The names in a `Depends` field; of alternatives the first.
+fn needed(depends: &str) -> Vec<&str> {
+    depends
+        .split(',')
+        .filter_map(|item| item.split(['|', '(', ':']).next()?.split_whitespace().next())
+        .collect()
+}
+
+/// Installs packages as root, and tells anybody else how to.
+fn install(missing: &[&str]) -> Result<()> {
     if missing.is_empty() {
         return Ok(());
     }
@@ -119,3 +146,7 @@ fn apt_get(words: &[&str]) -> Result<()> {
     command.stdout(std::io::stderr());
     process::run(&mut command)
 }
+
+#[cfg(test)]
+#[path = "packages_test.rs"]
+mod packages_test;

@@ -9,8 +9,8 @@ use anyhow::{Context as _, Result};
 use super::Guest;
 use super::kernel::{Checksum, Manifest, sha256};
 use super::modules::{self, Tree};
-use crate::debian::archive::Archive;
-use crate::{place, process};
+use crate::debian::archive::{Archive, RELEASES};
+use crate::process;
 
 /// Every module that the lab loads or that a guest script may ask for. Dependencies follow by themselves.
 const WANTED: [&str; 21] = [
@@ -42,7 +42,7 @@ const WANTED: [&str; 21] = [
 /// Downloads the pinned kernel of `guest` into `dir`, or the newest of its series where the pinned one is
 /// gone.
 pub fn kernel(guest: &Guest, dir: &Path) -> Result<Manifest> {
-    let archive = Archive::open(&place::target().join("debian"))?;
+    let archive = Archive::open(RELEASES)?;
     let partial = dir.with_extension("partial");
     if partial.exists() {
         fs::remove_dir_all(&partial).context("cannot remove a download that was cut short")?;

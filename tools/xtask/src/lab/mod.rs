@@ -13,10 +13,11 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
 
-use crate::debian::packages::{self, BUSYBOX, QEMU, XZ};
+use crate::debian::packages::{self, BUSYBOX, XZ};
 use crate::guests::{self, kernel};
 use crate::place;
 
+pub mod emulator;
 pub mod image;
 pub mod qemu;
 pub mod relay;
@@ -86,11 +87,12 @@ impl Default for Streams {
 ///
 /// An error means that the lab failed, not the command.
 pub fn run(options: &Options, job: &Job, streams: Streams) -> Result<u8> {
-    packages::ensure(&[QEMU, BUSYBOX, XZ])?;
+    packages::ensure(&[BUSYBOX, XZ])?;
+    let emulator = emulator::ensure()?;
     let kernel = kernel::ensure(&guests::GENERIC_6_1)?;
     eprintln!(
-        "lab: Linux {} ({} {})",
-        kernel.manifest.release, kernel.manifest.package, kernel.manifest.version
+        "lab: Linux {} ({} {}) on QEMU {}",
+        kernel.manifest.release, kernel.manifest.package, kernel.manifest.version, emulator.version
     );
 
     let share = options.share.clone().unwrap_or_else(|| place::lab().join("share"));
@@ -103,6 +105,7 @@ pub fn run(options: &Options, job: &Job, streams: Streams) -> Result<u8> {
     archive.write(io::BufWriter::new(file)).context("cannot write the lab's initramfs")?;
 
     let machine = qemu::Machine {
+        emulator,
         kernel: uncompressed::image(&kernel)?,
         initrd,
         share,

@@ -3,9 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use super::emulator::{Emulator, Version};
+
 /// What the machine is made of.
 #[derive(Debug)]
 pub struct Machine {
+    /// What emulates it.
+    pub emulator: Emulator,
     /// A bzImage, or an ELF image with a PVH note.
     pub kernel: PathBuf,
     /// Its initramfs.
@@ -24,17 +28,17 @@ pub struct Machine {
 /// to.
 pub const PORTS: [&str; 3] = ["out", "err", "ctl"];
 
-/// CPU features that the lab does without.
-const WITHOUT: [&str; 9] = [
+/// CPU features that the lab does without, by the version from which on they are good to have.
+const WITHOUT: [(Option<Version>, &[&str]); 3] = [
     // Nested page tables would have five levels, each a memory access in software.
-    "la57",
+    (None, &["la57"]),
     // QEMU 7.2 emulates `cmpxchg16b` with stale flags: an interrupt after it may store the low half of RAX as
     // EFLAGS. Kernels use it in their allocator; about one guest in ten died of a double fault.
-    "cx16",
+    (Some(Version::GOOD), &["cx16"]),
     // QEMU 7.2 lets a guest's `xsetbv` through where KVM intercepts it, so KVM and the guest disagree on
     // XCR0: Linux 6.12 warns of an inconsistent size and gives XSAVE up. What depends on it has to go with
     // it.
-    "xsave", "xsaveopt", "avx", "avx2", "fma", "f16c", "pku",
+    (Some(Version::GOOD), &["xsave", "xsaveopt", "avx", "avx2", "fma", "f16c", "pku"]),
 ];
 
 impl Machine {
@@ -43,8 +47,12 @@ impl Machine {
     /// It runs under `setpriv`, so that the kernel kills it when we die, whatever we die of.
     pub fn command(&self, dir: &Path) -> Command {
         let mut command = Command::new("setpriv");
-        command.args(["--pdeathsig", "KILL", "--", "qemu-system-x86_64"]);
-        command.args(["-accel", "tcg,thread=multi", "-M", "q35", "-cpu", &cpu()]);
+        command.args(["--pdeathsig", "KILL", "--"]).arg(&self.emulator.program);
+        if let Some(firmware) = &self.emulator.firmware {
+            command.arg("-L").arg(firmware);
+        }
+        let cpu = cpu(self.emulator.version);
+        command.args(["-accel", "tcg,thread=multi", "-M", "q35", "-cpu", &cpu]);
         command.args(["-smp", &self.cpus.to_string(), "-m", &self.memory_mib.to_string()]);
         command.args(["-nodefaults", "-nic", "none", "-display", "none", "-monitor", "none", "-no-reboot"]);
         command.arg("-kernel").arg(&self.kernel).arg("-initrd").arg(&self.initrd);
@@ -67,13 +75,18 @@ impl Machine {
     }
 }
 
-/// The CPU model: everything that is emulated, with SVM, but for what is wrong or slow there.
-fn cpu() -> String {
-    let without = WITHOUT.map(|feature| format!(",-{feature}"));
-    format!("max,+svm{}", without.concat())
+/// The CPU model: everything that this version emulates, with SVM, but for what is wrong or slow there.
+fn cpu(version: Version) -> String {
+    let without = WITHOUT.iter().filter(|(good, _)| good.is_none_or(|good| version < good));
+    let without = without.flat_map(|(_, features)| *features).map(|feature| format!(",-{feature}"));
+    format!("max,+svm{}", without.collect::<String>())
 }
 
 /// A path as a value in QEMU's option syntax, where a comma is doubled.
 fn escaped(path: &Path) -> String {
     path.display().to_string().replace(',', ",,")
 }
+
+#[cfg(test)]
+#[path = "qemu_test.rs"]
+mod qemu_test;
