@@ -103,11 +103,17 @@ pub fn note(text: String) {
     NOTES.lock().unwrap_or_else(PoisonError::into_inner).push(text);
 }
 
+/// Names cases, with spaces between: then a program runs no others.
+const ONLY: &str = "REKINDLE_ONLY";
+
 /// The `main` of a test program. `at_once` bounds how many cases run at the same time; the lab has time for one.
-pub fn main(cases: Vec<Case>, at_once: usize) -> ExitCode {
+pub fn main(mut cases: Vec<Case>, at_once: usize) -> ExitCode {
     let mut arguments = Arguments::from_args();
     let at_once = if patience::in_lab() { 1 } else { at_once };
     arguments.test_threads.get_or_insert(at_once);
+    if let Ok(only) = std::env::var(ONLY) {
+        cases.retain(|case| only.split(' ').any(|name| name == case.name));
+    }
     let trials = cases.into_iter().map(Case::into_trial).collect();
     let code = libtest_mimic::run(&arguments, trials).exit_code();
     for text in NOTES.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {

@@ -51,7 +51,7 @@ pub fn doc() -> Result<Verdict> {
 
 /// The unit tests.
 pub fn unit() -> Result<Verdict> {
-    test::unit_tests().map(|(ok, _)| Verdict::of(ok))
+    test::unit_tests().map(|ran| Verdict::of(ran.ok))
 }
 
 /// The house rules for Rust sources.

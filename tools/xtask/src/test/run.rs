@@ -1,4 +1,4 @@
-//! Runs a program with its output on ours and in a string.
+//! Runs a program with its output on ours and in strings.
 
 use std::io::{self, Read, Write};
 use std::process::{Command, Stdio};
@@ -9,7 +9,18 @@ use anyhow::{Context as _, Result};
 
 use crate::process::shown;
 
-/// What a program printed, on both streams, shared by whoever writes it down.
+/// How a program ended, and what it printed.
+#[derive(Clone, Debug, Default)]
+pub struct Ran {
+    /// Whether it succeeded.
+    pub ok: bool,
+    /// Its standard output. Apart from the other stream, whose lines would come to stand in the middle of its own.
+    pub out: String,
+    /// Its standard error.
+    pub err: String,
+}
+
+/// What a program printed on one stream, shared by whoever writes it down.
 #[derive(Clone, Default)]
 pub struct Heard(Arc<Mutex<Vec<u8>>>);
 
@@ -43,23 +54,23 @@ impl Write for Tee {
     }
 }
 
-/// Runs `command` to its end; whether it succeeded, and what it printed.
-pub fn heard(command: &mut Command) -> Result<(bool, String)> {
+/// Runs `command` to its end.
+pub fn heard(command: &mut Command) -> Result<Ran> {
     eprintln!("\n> {}", shown(command));
-    let heard = Heard::default();
+    let (out, err) = (Heard::default(), Heard::default());
     let mut child = command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
         .with_context(|| format!("cannot run `{}`", shown(command)))?;
-    let out = child.stdout.take().map(|from| copy(from, heard.tee(io::stdout())));
-    let err = child.stderr.take().map(|from| copy(from, heard.tee(io::stderr())));
+    let to_out = child.stdout.take().map(|from| copy(from, out.tee(io::stdout())));
+    let to_err = child.stderr.take().map(|from| copy(from, err.tee(io::stderr())));
     let status = child.wait().with_context(|| format!("cannot wait for `{}`", shown(command)))?;
-    for stream in [out, err].into_iter().flatten() {
+    for stream in [to_out, to_err].into_iter().flatten() {
         stream.join().expect("copying a stream does not panic").context("cannot pass on output")?;
     }
-    Ok((status.success(), heard.text()))
+    Ok(Ran { ok: status.success(), out: out.text(), err: err.text() })
 }
 
 fn copy(mut from: impl Read + Send + 'static, mut to: Tee) -> thread::JoinHandle<io::Result<u64>> {

@@ -1,6 +1,6 @@
 //! Reads what test runners print, and adds it up.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::ops::AddAssign;
 
@@ -76,10 +76,24 @@ pub fn outcomes(output: &str) -> BTreeMap<String, Outcome> {
     output.lines().filter_map(|text| line(&plain(text))).collect()
 }
 
-/// The tests that failed, by libtest's headings above what each of them printed.
-pub fn failures(output: &str) -> Vec<String> {
-    let heading = |line: &str| Some(line.trim().strip_prefix("---- ")?.strip_suffix(" ----")?.to_owned());
-    output.lines().filter_map(|line| heading(&plain(line))).collect()
+/// The tests that failed, in the order of their names: by libtest's headings above what each of them printed, and by
+/// nextest's lines.
+pub fn failures(output: &str) -> BTreeSet<String> {
+    let heading = |line: &str| {
+        let name = line.strip_prefix("---- ")?.strip_suffix(" ----")?;
+        Some(name.strip_suffix(" stdout").unwrap_or(name).to_owned())
+    };
+    let nextest = |line: &str| {
+        let (how, rest) = line.split_once(" [")?;
+        let bad = ["FAIL", "TIMEOUT", "ABORT", "XFAIL"].contains(&how) || how.starts_with("SIG");
+        let (_, name) = rest.split_once(']').filter(|_| bad)?;
+        // Some versions count the tests before the name.
+        let name = name.trim_start();
+        let counted = name.strip_prefix('(').and_then(|rest| rest.split_once(") "));
+        Some(counted.map_or(name, |(_, name)| name).trim().to_owned())
+    };
+    let lines = output.lines().map(plain);
+    lines.filter_map(|line| heading(line.trim()).or_else(|| nextest(line.trim()))).collect()
 }
 
 /// The number before `what` in a list such as `3 passed (1 slow), 1 failed; 0 ignored`; 0 where it is not

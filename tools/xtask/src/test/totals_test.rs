@@ -40,9 +40,26 @@ running 5 tests
     assert_eq!(found.len(), 3);
 }
 
+fn names(output: &str) -> Vec<String> {
+    failures(output).into_iter().collect()
+}
+
 #[test]
 fn failures_are_read_off_their_headings() {
-    let output = "failures:\n\n---- linux::one ----\ntest panicked: x\n\n---- linux::two ----\n\nfailures:\n    linux::one\n";
-    assert_eq!(failures(output), ["linux::one", "linux::two"]);
-    assert!(failures("test result: ok. 3 passed").is_empty());
+    let output = "failures:\n\n---- linux::one ----\ntest panicked: x\n\n---- src/lib.rs - two (line 3) stdout ----\n\n\
+        failures:\n    linux::one\n";
+    assert_eq!(names(output), ["linux::one", "src/lib.rs - two (line 3)"]);
+    assert!(names("test result: ok. 3 passed").is_empty());
+}
+
+#[test]
+fn failures_are_read_off_the_lines_of_nextest() {
+    let output = "\
+        PASS [   0.006s] (398/413) xtask lab::image::quoting
+\x1b[31;1m        FAIL\x1b[0m [   0.005s] (399/413) \x1b[35;1mvmm\x1b[0m \x1b[36mdevice::\x1b[0m\x1b[34;1mlost\x1b[0m
+     SIGABRT [   0.100s] vmm sys::died
+     Summary [   0.105s] 413 tests run: 411 passed, 2 failed, 3 skipped
+        FAIL [   0.005s] (399/413) vmm device::lost
+";
+    assert_eq!(names(output), ["vmm device::lost", "vmm sys::died"]);
 }
