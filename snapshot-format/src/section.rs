@@ -15,7 +15,7 @@ use crate::state::{
     DescriptorTableState, EventsState, HostNeedsState, I8042State, IdentityState, IoapicState, ManifestState,
     MemoryRegionState, MemoryState, MsrState, PicState, PitChannelState, PitState, PvpanicState,
     ReadyPortState, RegsState, RtcState, SegmentState, SerialState, SregsState, TscState, VcpuState,
-    VirtioBlkState, VirtioMmioState, VirtioRngState, VirtqueueState, XcrState,
+    VirtioBalloonState, VirtioBlkState, VirtioMmioState, VirtioRngState, VirtqueueState, XcrState,
 };
 
 #[cfg(test)]
@@ -68,7 +68,7 @@ impl Kind {
 }
 
 /// Every kind of section that this build reads and writes. The only place where section versions are stated.
-pub const KINDS: [Kind; 14] = [
+pub const KINDS: [Kind; 15] = [
     //         name         oldest  current
     Kind::one("manifest", 1, 1),
     Kind::one("memory", 1, 1),
@@ -83,6 +83,7 @@ pub const KINDS: [Kind; 14] = [
     Kind::one("pvpanic", 1, 1),
     Kind::one("identity", 1, 1),
     Kind::one("virtio-rng", 1, 1),
+    Kind::one("virtio-balloon", 1, 1),
     Kind::many("virtio-blk", 1, 1),
 ];
 
@@ -118,6 +119,7 @@ saved!("ready-port": ReadyPortState);
 saved!("pvpanic": PvpanicState);
 saved!("identity": IdentityState);
 saved!("virtio-rng": VirtioRngState, VirtioMmioState, VirtqueueState);
+saved!("virtio-balloon": VirtioBalloonState, VirtioMmioState, VirtqueueState);
 saved!("virtio-blk": VirtioBlkState, VirtioMmioState, VirtqueueState);
 
 /// The row of [`KINDS`] with that name; a name without a row does not compile.

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use snapshot_format::pages::verify;
 use snapshot_format::state::{
     AcpiPmState, ChipsetState, ClockState, I8042State, IdentityState, ManifestState, MemoryState,
-    PvpanicState, ReadyPortState, RtcState, SerialState, VcpuState, VirtioBlkState, VirtioRngState,
+    PvpanicState, ReadyPortState, RtcState, SerialState, VcpuState, VirtioBalloonState, VirtioBlkState,
+    VirtioRngState,
 };
 use snapshot_format::testing::samples;
 use snapshot_format::{ImageDir, MemoryIndex, Saved, StateReader};
@@ -55,6 +56,7 @@ fn v1_sample_says_what_was_written() {
     compare::<PvpanicState>(&mut reader, "pvpanic", &samples::pvpanic());
     compare::<IdentityState>(&mut reader, "identity", &samples::identity());
     compare::<VirtioRngState>(&mut reader, "virtio-rng", &samples::virtio_rng());
+    compare::<VirtioBalloonState>(&mut reader, "virtio-balloon", &samples::virtio_balloon());
     compare::<VirtioBlkState>(&mut reader, "virtio-blk:root", &samples::virtio_blk());
     reader.finish().expect("no section is left");
 

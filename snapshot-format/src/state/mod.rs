@@ -27,4 +27,4 @@ pub use vcpu::{
     CpuidEntryState, DebugRegsState, DescriptorTableState, EventsState, MsrState, RegsState, SegmentState,
     SregsState, TscState, VcpuState, XcrState,
 };
-pub use virtio::{VirtioBlkState, VirtioMmioState, VirtioRngState, VirtqueueState};
+pub use virtio::{VirtioBalloonState, VirtioBlkState, VirtioMmioState, VirtioRngState, VirtqueueState};

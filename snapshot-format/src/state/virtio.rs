@@ -58,6 +58,13 @@ pub struct VirtioRngState {
     pub transport: VirtioMmioState,
 }
 
+/// The balloon. Section `virtio-balloon`. Its configuration space says how large it is, and is to be.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Versionize)]
+pub struct VirtioBalloonState {
+    /// Its registers and its queues.
+    pub transport: VirtioMmioState,
+}
+
 /// A disk. Section `virtio-blk:ID`, with the name that the user gave it, which is its serial number as well.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Versionize)]
 pub struct VirtioBlkState {

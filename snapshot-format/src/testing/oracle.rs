@@ -5,7 +5,8 @@ use crate::pages::{self, MemoryIndex};
 use crate::section::Kind;
 use crate::state::{
     AcpiPmState, ChipsetState, ClockState, I8042State, IdentityState, ManifestState, MemoryState,
-    PvpanicState, ReadyPortState, RtcState, SerialState, VcpuState, VirtioBlkState, VirtioRngState,
+    PvpanicState, ReadyPortState, RtcState, SerialState, VcpuState, VirtioBalloonState, VirtioBlkState,
+    VirtioRngState,
 };
 use crate::state_file::{StateReader, StateWriter};
 use crate::{Saved, codec};
@@ -33,6 +34,7 @@ pub fn rewrite(file: &[u8]) -> Result<Vec<u8>, Error> {
             Some("pvpanic") => copy::<PvpanicState>(name, &mut reader, &mut writer)?,
             Some("identity") => copy::<IdentityState>(name, &mut reader, &mut writer)?,
             Some("virtio-rng") => copy::<VirtioRngState>(name, &mut reader, &mut writer)?,
+            Some("virtio-balloon") => copy::<VirtioBalloonState>(name, &mut reader, &mut writer)?,
             Some("virtio-blk") => copy::<VirtioBlkState>(name, &mut reader, &mut writer)?,
             Some(kind) => panic!("kind `{kind}` is in KINDS and not here"),
             None => {}

@@ -10,8 +10,8 @@ use crate::state::{
     AcpiPmState, ChipsetState, ClockState, CpuidEntryState, CpuidWordState, DebugRegsState,
     DescriptorTableState, EventsState, HostNeedsState, I8042State, IdentityState, IoapicState, ManifestState,
     MsrState, PicState, PitChannelState, PitState, PvpanicState, ReadyPortState, RegsState, RtcState,
-    SegmentState, SerialState, SregsState, TscState, VcpuState, VirtioBlkState, VirtioMmioState,
-    VirtioRngState, VirtqueueState, XcrState,
+    SegmentState, SerialState, SregsState, TscState, VcpuState, VirtioBalloonState, VirtioBlkState,
+    VirtioMmioState, VirtioRngState, VirtqueueState, XcrState,
 };
 use crate::state_file::StateWriter;
 
@@ -64,6 +64,7 @@ pub fn state_file() -> Result<Vec<u8>, Error> {
     writer.add("pvpanic", &pvpanic())?;
     writer.add("identity", &identity())?;
     writer.add("virtio-rng", &virtio_rng())?;
+    writer.add("virtio-balloon", &virtio_balloon())?;
     writer.add("virtio-blk:root", &virtio_blk())?;
     writer.finish()
 }
@@ -221,6 +222,11 @@ pub fn virtio_rng() -> VirtioRngState {
     Sequence(120).next()
 }
 
+/// Section `virtio-balloon`.
+pub fn virtio_balloon() -> VirtioBalloonState {
+    Sequence(123).next()
+}
+
 /// Section `virtio-blk:root`.
 pub fn virtio_blk() -> VirtioBlkState {
     let s = &mut Sequence(125);
@@ -305,3 +311,4 @@ filled!(PvpanicState: events);
 filled!(IdentityState: generation_id, vmclock, gsi);
 filled!(VirtqueueState: max_size, size, ready, desc_table, avail_ring, used_ring, next_avail, next_used);
 filled!(VirtioRngState: transport);
+filled!(VirtioBalloonState: transport);

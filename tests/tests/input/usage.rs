@@ -40,7 +40,7 @@ fn bad_usage_is_code_2_and_says_what_is_possible() {
     );
     row("empty console path", args!["boot", "--serial", "file:"], &["empty path"]);
     row("unknown option", args!["boot", "--hotplug"], &["--hotplug"]);
-    row("a later version's option", args!["boot", "--balloon"], &["not in this version"]);
+    row("a later version's option", args!["restore", "i", "--pages", "s"], &["not in this version"]);
     for (disk, says) in [
         ("root", &["`root` is not ID=PATH", "root=disk.img"][..]),
         ("=x", &["disk id ``", "1 to 20 of"]),

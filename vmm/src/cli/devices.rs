@@ -16,12 +16,15 @@ pub(super) struct DeviceArgs {
     /// An entropy device, which gives the guest the host's random numbers
     #[arg(long)]
     rng: bool,
+    /// A balloon: the guest gives memory that it does not need back to the host, on its own and on request
+    #[arg(long)]
+    balloon: bool,
 }
 
 impl DeviceArgs {
     pub(super) fn into_config(self) -> Result<DevicesConfig, Error> {
-        let Self { disk, rng } = self;
-        DevicesConfig::new(disk, rng)
+        let Self { disk, rng, balloon } = self;
+        DevicesConfig::new(disk, rng, balloon)
     }
 }
 

@@ -15,8 +15,6 @@ pub(super) struct LaterArgs {
     net: Vec<OsString>,
     #[arg(long, hide = true, allow_hyphen_values = true)]
     vsock: Vec<OsString>,
-    #[arg(long, hide = true)]
-    balloon: bool,
     #[arg(long, hide = true, allow_hyphen_values = true)]
     pages: Option<OsString>,
 }
@@ -24,12 +22,11 @@ pub(super) struct LaterArgs {
 impl LaterArgs {
     /// Refuses the first option that was given.
     pub(super) fn refuse(&self) -> Result<(), Error> {
-        let Self { net, vsock, balloon, pages } = self;
-        let without = "leave it out: guests of this version have disks and an entropy device";
+        let Self { net, vsock, pages } = self;
+        let without = "leave it out: guests of this version have disks, an entropy device and a balloon";
         let given = [
             (!net.is_empty(), "`--net`", without),
             (!vsock.is_empty(), "`--vsock`", without),
-            (*balloon, "`--balloon`", without),
             (pages.is_some(), "`--pages`", "leave it out: memory is mapped from the image"),
         ];
         match given.into_iter().find(|(given, ..)| *given) {

@@ -12,6 +12,8 @@ pub struct DevicesConfig {
     pub disks: Vec<DiskConfig>,
     /// Whether it has an entropy device.
     pub rng: bool,
+    /// Whether it has a balloon.
+    pub balloon: bool,
 }
 
 impl DevicesConfig {
@@ -19,16 +21,16 @@ impl DevicesConfig {
     ///
     /// # Errors
     /// Two devices have one name.
-    pub fn new(disks: Vec<DiskConfig>, rng: bool) -> Result<Self, Error> {
+    pub fn new(disks: Vec<DiskConfig>, rng: bool, balloon: bool) -> Result<Self, Error> {
         unique(disks.iter().map(|disk| &disk.id))?;
-        Ok(Self { disks, rng })
+        Ok(Self { disks, rng, balloon })
     }
 
     /// How many devices that makes.
     #[must_use]
     pub fn count(&self) -> usize {
-        let Self { disks, rng } = self;
-        disks.len() + usize::from(*rng)
+        let Self { disks, rng, balloon } = self;
+        disks.len() + usize::from(*rng) + usize::from(*balloon)
     }
 }
 

@@ -116,6 +116,15 @@ impl Memory {
         Ok(runs)
     }
 
+    /// What the guest has given back of what it shared with [`Self::base`], and may since have written: but for
+    /// [`Self::own_pages`], it is zero.
+    pub fn given_back(&self, _at_rest: &Quiesced<'_>) -> Vec<OwnRun> {
+        let of_region = |(index, region): (usize, &RamRegion)| {
+            region.taken_back().into_iter().map(move |bytes| OwnRun { region: index, bytes })
+        };
+        self.ram.iter().enumerate().flat_map(of_region).collect()
+    }
+
     /// Region number `index`.
     pub fn region(&self, index: usize) -> Option<&RamRegion> {
         self.ram.iter().nth(index)

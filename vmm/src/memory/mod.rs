@@ -3,10 +3,12 @@
 //! An [`Image`] is immutable, shared and file-backed; a [`Memory`] is one VM's view, and nobody writes through it to
 //! an image. Device models and the loader reach it through [`GuestRam`]'s bounds-checked volatile accesses.
 
+mod given_back;
 mod image;
 pub mod layout;
 mod mapping;
 
+pub use given_back::give_back;
 pub use image::Image;
 pub use mapping::{Memory, OwnRun};
 

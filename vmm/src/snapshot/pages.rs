@@ -47,7 +47,8 @@ pub(super) struct Copied {
     file: File,
     placement: Vec<Region>,
     sums: ChunkSums,
-    /// Bytes of the file that came from the guest's own pages, zero or not; in order, page-aligned.
+    /// Bytes of the file that came from the guest's own pages, zero or not, or that the guest has given back; in order
+    /// from [`copy_own`]'s end on, page-aligned.
     own: Vec<Range<u64>>,
     /// The image that the other pages come from.
     base: Option<Arc<Image>>,
@@ -77,6 +78,11 @@ pub(super) fn copy_own(
     for run in memory.own_pages(at_rest).map_err(Error::Memory)? {
         copied.copy_run(memory, &run, &mut buffer, target)?;
     }
+    // What the guest has given back is nothing that it shares with its image any more.
+    for run in memory.given_back(at_rest) {
+        copied.settle(&run);
+    }
+    copied.own = united(std::mem::take(&mut copied.own));
     Ok(copied)
 }
 
@@ -99,9 +105,16 @@ impl Copied {
             self.write_pages(place.offset().get() + at as u64, piece, target)?;
             at += piece.len();
         }
-        let start = place.offset().get();
-        self.own.push(start + bytes.start as u64..start + bytes.end as u64);
+        self.settle(run);
         Ok(())
+    }
+
+    /// Nothing of a run is to be taken from the image below.
+    fn settle(&mut self, OwnRun { region, bytes }: &OwnRun) {
+        if let Some(place) = self.placement.get(*region) {
+            let start = place.offset().get();
+            self.own.push(start + bytes.start as u64..start + bytes.end as u64);
+        }
     }
 
     /// Copies what the guest shares with the image it was restored from: the data of that image's file, less the
@@ -187,6 +200,19 @@ fn check_base(base: Option<&Arc<Image>>) -> Result<(), Error> {
 fn read_guest(ram: &RamRegion, place: &Region, at: usize, piece: &mut [u8]) -> Result<(), Error> {
     ram.read_slice(piece, MemoryRegionAddress(at as u64))
         .map_err(|source| Error::ReadMemory { gpa: place.guest().get() + at as u64, source })
+}
+
+/// The same ranges in order, each byte in one of them.
+fn united(mut ranges: Vec<Range<u64>>) -> Vec<Range<u64>> {
+    ranges.sort_unstable_by_key(|range| range.start);
+    let mut united: Vec<Range<u64>> = Vec::with_capacity(ranges.len());
+    for range in ranges {
+        match united.last_mut() {
+            Some(last) if range.start <= last.end => last.end = last.end.max(range.end),
+            _ => united.push(range),
+        }
+    }
+    united
 }
 
 /// `range` without the parts that are in `taken`, which is in order and does not overlap.

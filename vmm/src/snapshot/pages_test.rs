@@ -19,6 +19,12 @@ fn what_is_taken_is_cut_out() {
 }
 
 #[test]
+fn ranges_are_united() {
+    assert_eq!(united(vec![8..12, 0..2, 4..8, 5..6, 20..24, 22..30]), [0..2, 4..12, 20..30]);
+    assert_eq!(united(Vec::new()), []);
+}
+
+#[test]
 fn a_base_that_was_cut_off_is_not_taken_for_zeros() {
     let file = tempfile::tempfile().unwrap();
     let samples = snapshot_format::testing::samples::memory_file();

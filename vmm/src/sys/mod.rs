@@ -7,6 +7,7 @@
 
 pub(crate) mod bus_error;
 pub(crate) mod heap;
+pub(crate) mod holes;
 pub(crate) mod kick;
 pub(crate) mod kvm;
 pub(crate) mod pagemap;

@@ -12,6 +12,7 @@
 //! Guest memory is the driver's to write at any time, so nothing in it is trusted: rings and chains are read once,
 //! checked, and bounded. A driver that breaks the rules stops its own device, which then asks for a reset.
 
+pub mod balloon;
 pub mod blk;
 mod config_space;
 mod device;

@@ -26,6 +26,7 @@ use std::sync::{Arc, Mutex};
 use vmm_sys_util::eventfd::EventFd;
 
 use super::Slot;
+use super::balloon::{Balloon, Valve};
 use super::blk::Blk;
 use super::rng::Rng;
 use super::transport::{self, Wiring};
@@ -54,6 +55,7 @@ pub struct Doorbell {
 #[derive(Clone, Default)]
 pub struct VirtioSet {
     rng: Option<Shared<Rng>>,
+    balloon: Option<(Shared<Balloon>, Arc<Valve>)>,
     disks: Vec<Shared<Blk>>,
 }
 
@@ -65,9 +67,10 @@ fn wiring(memory: &GuestRam) -> Result<Wiring, Error> {
 impl VirtioSet {
     /// Every device, in no order that matters.
     fn all(&self) -> Vec<Arc<Mutex<dyn Member>>> {
-        let Self { rng, disks } = self;
+        let Self { rng, balloon, disks } = self;
         let mut all: Vec<Arc<Mutex<dyn Member>>> = Vec::new();
         all.extend(rng.iter().map(|rng| Arc::clone(rng) as Arc<Mutex<dyn Member>>));
+        all.extend(balloon.iter().map(|(balloon, _)| Arc::clone(balloon) as Arc<Mutex<dyn Member>>));
         all.extend(disks.iter().map(|disk| Arc::clone(disk) as Arc<Mutex<dyn Member>>));
         all
     }
@@ -131,6 +134,12 @@ impl VirtioSet {
     /// A thread could not be started.
     pub fn resume(&self) -> Result<(), Error> {
         self.all().iter().try_for_each(|device| lock(device).resume().map_err(Error::SetUp))
+    }
+
+    /// The hand on the balloon, if there is one.
+    #[must_use]
+    pub fn valve(&self) -> Option<&Arc<Valve>> {
+        self.balloon.as_ref().map(|(_, valve)| valve)
     }
 
     /// Brings every device to rest: what was begun is answered, the rest stays in the queues, and there is no thread.

@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use snapshot_format::state::{VirtioBlkState, VirtioRngState};
+use snapshot_format::state::{VirtioBalloonState, VirtioBlkState, VirtioRngState};
 
+use super::super::balloon::{self, Valve};
 use super::super::blk::{self, Disk, DiskId};
 use super::super::rng;
-use super::super::transport::Mmio;
+use super::super::transport::{self, Mmio};
 use super::member::shared;
 use super::{Error, VirtioSet, VirtioSetState, wiring};
 use crate::config::DeviceOverrides;
@@ -18,6 +20,7 @@ use crate::memory::GuestRam;
 #[derive(Debug)]
 pub struct SavedParts {
     rng: Option<VirtioRngState>,
+    balloon: Option<VirtioBalloonState>,
     disks: Vec<(DiskId, VirtioBlkState, Disk)>,
 }
 
@@ -27,18 +30,25 @@ impl VirtioSet {
     /// # Errors
     /// A state is not one that such a device can have, or the process may open no more descriptors.
     pub fn restore(saved: SavedParts, memory: &GuestRam) -> Result<Self, Error> {
-        let SavedParts { rng, disks } = saved;
+        let SavedParts { rng, balloon, disks } = saved;
         let rng = rng.map(|state| {
             let refused = |source| Error::Restore { section: rng::SECTION.to_owned(), source };
             Mmio::restore(state, wiring(memory)?).map(shared).map_err(refused)
         });
         let rng = rng.transpose()?;
+        let balloon = balloon.map(|state| {
+            let valve = Valve::new().map_err(|e| Error::SetUp(transport::Error::EventFd(e)))?;
+            let wiring = balloon::Wiring { transport: wiring(memory)?, valve: Arc::clone(&valve) };
+            let refused = |source| Error::Restore { section: balloon::SECTION.to_owned(), source };
+            Mmio::restore(state, wiring).map(|balloon| (shared(balloon), valve)).map_err(refused)
+        });
+        let balloon = balloon.transpose()?;
         let disks = disks.into_iter().map(|(id, state, disk)| {
             let section = blk::section(&id);
             let wiring = blk::Wiring { transport: wiring(memory)?, id, disk };
             Mmio::restore(state, wiring).map(shared).map_err(|source| Error::Restore { section, source })
         });
-        let set = Self { rng, disks: disks.collect::<Result<_, _>>()? };
+        let set = Self { rng, balloon, disks: disks.collect::<Result<_, _>>()? };
         let slots = set.slots();
         match slots.windows(2).find(|pair| pair[0] == pair[1]) {
             Some(pair) => Err(Error::SameSlot { slot: pair[0].number() }),
@@ -53,7 +63,7 @@ impl VirtioSetState {
     /// # Errors
     /// A disk is not there, busy or changed; or `overrides` name a device that the image does not have.
     pub fn open(self, overrides: &DeviceOverrides) -> Result<SavedParts, Error> {
-        let Self { rng, disks } = self;
+        let Self { rng, balloon, disks } = self;
         let DeviceOverrides { disks: instead } = overrides;
         check_disks(instead.keys(), &disks)?;
         let open = |(name, state): (String, VirtioBlkState)| {
@@ -63,7 +73,7 @@ impl VirtioSetState {
             });
             opened.map_err(|source| Error::Disk { id: name, source })
         };
-        Ok(SavedParts { rng, disks: disks.into_iter().map(open).collect::<Result<_, _>>()? })
+        Ok(SavedParts { rng, balloon, disks: disks.into_iter().map(open).collect::<Result<_, _>>()? })
     }
 }
 

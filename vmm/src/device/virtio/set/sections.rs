@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use snapshot_format::state::{VirtioBlkState, VirtioRngState};
+use snapshot_format::state::{VirtioBalloonState, VirtioBlkState, VirtioRngState};
 use snapshot_format::{StateReader, StateWriter};
 
+use super::super::balloon;
 use super::super::blk::{self, Blk};
 use super::super::rng;
 use super::VirtioSet;
@@ -16,6 +17,8 @@ use crate::lifecycle::{Persist, Quiesced};
 pub struct VirtioSetState {
     /// Section [`rng::SECTION`], if there is one.
     pub rng: Option<VirtioRngState>,
+    /// Section [`balloon::SECTION`], if there is one.
+    pub balloon: Option<VirtioBalloonState>,
     /// Sections `virtio-blk:ID`, by their ids.
     pub disks: BTreeMap<String, VirtioBlkState>,
 }
@@ -24,7 +27,7 @@ impl VirtioSet {
     /// The guest-visible state of every device.
     #[must_use]
     pub fn save(&self, at_rest: &Quiesced<'_>) -> VirtioSetState {
-        let Self { rng, disks } = self;
+        let Self { rng, balloon, disks } = self;
         let disk = |disk: &Shared<Blk>| {
             let disk = lock(disk);
             let id =
@@ -33,6 +36,7 @@ impl VirtioSet {
         };
         VirtioSetState {
             rng: rng.as_ref().map(|rng| lock(rng).save(at_rest)),
+            balloon: balloon.as_ref().map(|(balloon, _)| lock(balloon).save(at_rest)),
             disks: disks.iter().map(disk).collect(),
         }
     }
@@ -44,9 +48,12 @@ impl VirtioSetState {
     /// # Errors
     /// As [`StateWriter::add`].
     pub fn write(&self, image: &mut StateWriter) -> Result<(), snapshot_format::Error> {
-        let Self { rng, disks } = self;
+        let Self { rng, balloon, disks } = self;
         if let Some(rng) = rng {
             image.add(rng::SECTION, rng)?;
+        }
+        if let Some(balloon) = balloon {
+            image.add(balloon::SECTION, balloon)?;
         }
         disks.iter().try_for_each(|(id, disk)| image.add(&format!("{}:{id}", blk::KIND), disk))
     }
@@ -59,10 +66,11 @@ impl VirtioSetState {
         let id = |name: &str| Some(name.strip_prefix(blk::KIND)?.strip_prefix(':')?.to_owned());
         let ids: Vec<String> = image.sections().iter().filter_map(|entry| id(&entry.name)).collect();
         let rng = image.contains(rng::SECTION).then(|| image.take(rng::SECTION)).transpose()?;
+        let balloon = image.contains(balloon::SECTION).then(|| image.take(balloon::SECTION)).transpose()?;
         let disk = |id: String| {
             let state = image.take(&format!("{}:{id}", blk::KIND))?;
             Ok((id, state))
         };
-        Ok(Self { rng, disks: ids.into_iter().map(disk).collect::<Result<_, _>>()? })
+        Ok(Self { rng, balloon, disks: ids.into_iter().map(disk).collect::<Result<_, _>>()? })
     }
 }

@@ -38,7 +38,8 @@ fn disks(dir: &TempDir, names: &[&str]) -> Vec<(DiskId, Disk)> {
 #[test]
 fn each_device_has_a_place_an_interrupt_and_doorbells_of_its_own() {
     let dir = TempDir::new().unwrap();
-    let set = VirtioSet::build(Parts { rng: true, disks: disks(&dir, &["b", "a"]) }, &ram()).unwrap();
+    let set = VirtioSet::build(Parts { rng: true, balloon: false, disks: disks(&dir, &["b", "a"]) }, &ram())
+        .unwrap();
     let slots: Vec<(u64, u32)> = set.slots().iter().map(|slot| (slot.base(), slot.gsi())).collect();
     assert_eq!(slots, [(0xc000_1000, 16), (0xc000_2000, 17), (0xc000_3000, 18)]);
     let mut lines: Vec<u32> = set.lines().iter().map(|(gsi, _)| *gsi).collect();
@@ -63,7 +64,7 @@ fn what_does_not_fit_or_cannot_be_opened_is_refused() {
     let dir = TempDir::new().unwrap();
     let many = disks(&dir, &["0", "1", "2", "3", "4", "5", "6", "7"]);
     assert!(matches!(
-        VirtioSet::build(Parts { rng: true, disks: many }, &ram()),
+        VirtioSet::build(Parts { rng: true, balloon: false, disks: many }, &ram()),
         Err(Error::TooMany { count: 9 })
     ));
     let path = dir.path().join("0");
@@ -72,12 +73,15 @@ fn what_does_not_fit_or_cannot_be_opened_is_refused() {
         path: path.clone(),
         read_only: true,
     };
-    let many = DevicesConfig { disks: (0..9).map(disk).collect(), rng: false };
+    let many = DevicesConfig { disks: (0..9).map(disk).collect(), rng: false, balloon: false };
     assert!(matches!(Parts::open(&many), Err(Error::TooMany { count: 9 })));
-    let most = DevicesConfig { disks: (0..8).map(disk).collect(), rng: false };
+    let most = DevicesConfig { disks: (0..8).map(disk).collect(), rng: false, balloon: false };
     assert_eq!(Parts::open(&most).unwrap().disks.len(), 8);
-    let none =
-        DevicesConfig { disks: vec![DiskConfig { path: dir.path().join("none"), ..disk(0) }], rng: true };
+    let none = DevicesConfig {
+        disks: vec![DiskConfig { path: dir.path().join("none"), ..disk(0) }],
+        rng: true,
+        balloon: false,
+    };
     assert!(matches!(Parts::open(&none), Err(Error::Disk { id, .. }) if id == "0"));
 }
 
@@ -86,7 +90,8 @@ fn what_does_not_fit_or_cannot_be_opened_is_refused() {
 fn a_set_goes_through_an_image() {
     let dir = TempDir::new().unwrap();
     let memory = ram();
-    let set = VirtioSet::build(Parts { rng: true, disks: disks(&dir, &["root"]) }, &memory).unwrap();
+    let set = VirtioSet::build(Parts { rng: true, balloon: false, disks: disks(&dir, &["root"]) }, &memory)
+        .unwrap();
     let mut mmio = Bus::default();
     set.plug(&mut mmio).unwrap();
     set.resume().unwrap();
@@ -125,7 +130,9 @@ fn a_set_goes_through_an_image() {
 #[test]
 fn disks_are_opened_as_the_image_or_the_user_says() {
     let dir = TempDir::new().unwrap();
-    let set = VirtioSet::build(Parts { rng: false, disks: disks(&dir, &["data", "root"]) }, &ram()).unwrap();
+    let set =
+        VirtioSet::build(Parts { rng: false, balloon: false, disks: disks(&dir, &["data", "root"]) }, &ram())
+            .unwrap();
     let state = set.save(&Quiesced::in_test());
     let instead = |id: &str, name: &str| DeviceOverrides {
         disks: [(DiskId::new(id).unwrap(), dir.path().join(name))].into(),
@@ -151,7 +158,8 @@ fn disks_are_opened_as_the_image_or_the_user_says() {
 #[test]
 fn two_devices_in_one_place_are_refused() {
     let dir = TempDir::new().unwrap();
-    let set = VirtioSet::build(Parts { rng: true, disks: disks(&dir, &["root"]) }, &ram()).unwrap();
+    let set =
+        VirtioSet::build(Parts { rng: true, balloon: false, disks: disks(&dir, &["root"]) }, &ram()).unwrap();
     let mut state = set.save(&Quiesced::in_test());
     drop(set);
     state.rng.as_mut().unwrap().transport.slot = 0;
@@ -177,7 +185,7 @@ fn a_kernel_is_told_of_a_place() {
 /// Only handles: every clone means the same devices.
 #[test]
 fn clones_share_the_devices() {
-    let set = VirtioSet::build(Parts { rng: true, disks: Vec::new() }, &ram()).unwrap();
+    let set = VirtioSet::build(Parts { rng: true, balloon: false, disks: Vec::new() }, &ram()).unwrap();
     let (one, other) = (set.doorbells(), set.clone().doorbells());
     assert!(Arc::ptr_eq(&one[0].eventfd, &other[0].eventfd));
 }

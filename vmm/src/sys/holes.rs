@@ -1,0 +1,49 @@
+//! Which parts of a mapping were replaced with emptiness. Plain arithmetic.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+/// The most that there may be. Each splits a mapping in two, and a process may have 65530 (`vm.max_map_count`).
+const MOST: usize = 8192;
+
+/// Byte ranges that neither overlap nor touch.
+#[derive(Debug, Default)]
+pub(crate) struct Holes {
+    /// End by start.
+    ranges: BTreeMap<usize, usize>,
+}
+
+impl Holes {
+    /// Whether there is room for one more.
+    pub(crate) fn has_room(&self) -> bool {
+        self.ranges.len() < MOST
+    }
+
+    /// Whether all of `range` is in holes.
+    pub(crate) fn cover(&self, range: &Range<usize>) -> bool {
+        self.ranges.range(..=range.start).next_back().is_some_and(|(_, end)| *end >= range.end)
+    }
+
+    /// Adds a range that is not empty.
+    pub(crate) fn insert(&mut self, range: Range<usize>) {
+        let Range { mut start, mut end } = range;
+        // From behind, so that only those that overlap or touch are looked at.
+        while let Some((&at, &until)) = self.ranges.range(..=end).next_back() {
+            if until < start {
+                break;
+            }
+            (start, end) = (start.min(at), end.max(until));
+            self.ranges.remove(&at);
+        }
+        self.ranges.insert(start, end);
+    }
+
+    /// All of them, in order.
+    pub(crate) fn ranges(&self) -> impl Iterator<Item = Range<usize>> + '_ {
+        self.ranges.iter().map(|(start, end)| *start..*end)
+    }
+}
+
+#[cfg(test)]
+#[path = "holes_test.rs"]
+mod holes_test;
