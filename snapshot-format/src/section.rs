@@ -14,8 +14,9 @@ use crate::state::{
     AcpiPmState, ChipsetState, ClockState, CpuidEntryState, CpuidWordState, DebugRegsState,
     DescriptorTableState, EventsState, HostNeedsState, I8042State, IdentityState, IoapicState, ManifestState,
     MemoryRegionState, MemoryState, MsrState, PicState, PitChannelState, PitState, PvpanicState,
-    ReadyPortState, RegsState, RtcState, SegmentState, SerialState, SregsState, TscState, VcpuState,
-    VirtioBalloonState, VirtioBlkState, VirtioMmioState, VirtioRngState, VirtqueueState, XcrState,
+    RateLimitState, ReadyPortState, RegsState, RtcState, SegmentState, SerialState, SregsState,
+    TokenBucketState, TscState, VcpuState, VirtioBalloonState, VirtioBlkState, VirtioMmioState,
+    VirtioNetState, VirtioRngState, VirtqueueState, XcrState,
 };
 
 #[cfg(test)]
@@ -68,7 +69,7 @@ impl Kind {
 }
 
 /// Every kind of section that this build reads and writes. The only place where section versions are stated.
-pub const KINDS: [Kind; 15] = [
+pub const KINDS: [Kind; 16] = [
     //         name         oldest  current
     Kind::one("manifest", 1, 1),
     Kind::one("memory", 1, 1),
@@ -85,6 +86,7 @@ pub const KINDS: [Kind; 15] = [
     Kind::one("virtio-rng", 1, 1),
     Kind::one("virtio-balloon", 1, 1),
     Kind::many("virtio-blk", 1, 1),
+    Kind::many("virtio-net", 1, 1),
 ];
 
 /// A saved type that is the whole of one section.
@@ -120,7 +122,8 @@ saved!("pvpanic": PvpanicState);
 saved!("identity": IdentityState);
 saved!("virtio-rng": VirtioRngState, VirtioMmioState, VirtqueueState);
 saved!("virtio-balloon": VirtioBalloonState, VirtioMmioState, VirtqueueState);
-saved!("virtio-blk": VirtioBlkState, VirtioMmioState, VirtqueueState);
+saved!("virtio-blk": VirtioBlkState, VirtioMmioState, VirtqueueState, RateLimitState, TokenBucketState);
+saved!("virtio-net": VirtioNetState, VirtioMmioState, VirtqueueState, RateLimitState, TokenBucketState);
 
 /// The row of [`KINDS`] with that name; a name without a row does not compile.
 const fn find(name: &str) -> Kind {

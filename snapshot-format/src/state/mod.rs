@@ -27,4 +27,7 @@ pub use vcpu::{
     CpuidEntryState, DebugRegsState, DescriptorTableState, EventsState, MsrState, RegsState, SegmentState,
     SregsState, TscState, VcpuState, XcrState,
 };
-pub use virtio::{VirtioBalloonState, VirtioBlkState, VirtioMmioState, VirtioRngState, VirtqueueState};
+pub use virtio::{
+    RateLimitState, TokenBucketState, VirtioBalloonState, VirtioBlkState, VirtioMmioState, VirtioNetState,
+    VirtioRngState, VirtqueueState,
+};

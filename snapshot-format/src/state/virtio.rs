@@ -78,4 +78,46 @@ pub struct VirtioBlkState {
     pub len: u64,
     /// When the file was last modified, in nanoseconds since 1970, as the file system says. 0 for a block device.
     pub modified_ns: i64,
+    /// What the guest may ask of it.
+    pub limit: RateLimitState,
+}
+
+/// A token bucket: so much of something in so much time, and what is left of it. Part of [`RateLimitState`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Versionize)]
+pub struct TokenBucketState {
+    /// Tokens that the bucket holds when it is full; 0 if nothing is limited, and then all else is 0 as well.
+    pub size: u64,
+    /// Milliseconds in which an empty bucket fills up.
+    pub refill_ms: u64,
+    /// Tokens that are there once, beside the bucket's own, and do not come back.
+    pub burst: u64,
+    /// Tokens in the bucket. Less than none if a request has cost more than there were: the next one waits for that.
+    pub tokens: i64,
+    /// What has flowed in beyond whole tokens, in parts of a token: so many of as many as the refill has nanoseconds.
+    pub part: u64,
+    /// What is left of `burst`.
+    pub burst_left: u64,
+}
+
+/// What a queue may carry. All zero if nothing is limited.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Versionize)]
+pub struct RateLimitState {
+    /// In bytes of data or of frames.
+    pub bandwidth: TokenBucketState,
+    /// In requests or frames.
+    pub operations: TokenBucketState,
+}
+
+/// A network interface. Section `virtio-net:ID`, with the name that the user gave it. Its MAC address, MTU and link
+/// status are in the configuration space.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Versionize)]
+pub struct VirtioNetState {
+    /// Its registers and its queues: to the guest, from the guest, control.
+    pub transport: VirtioMmioState,
+    /// The name of the TAP interface behind it.
+    pub tap: String,
+    /// What the guest may receive.
+    pub rx_limit: RateLimitState,
+    /// What the guest may send.
+    pub tx_limit: RateLimitState,
 }

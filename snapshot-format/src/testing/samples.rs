@@ -9,9 +9,10 @@ use crate::pages::{ChunkSums, FileOffset, Gpa, MemoryIndex, PAGE_BYTES, PageCoun
 use crate::state::{
     AcpiPmState, ChipsetState, ClockState, CpuidEntryState, CpuidWordState, DebugRegsState,
     DescriptorTableState, EventsState, HostNeedsState, I8042State, IdentityState, IoapicState, ManifestState,
-    MsrState, PicState, PitChannelState, PitState, PvpanicState, ReadyPortState, RegsState, RtcState,
-    SegmentState, SerialState, SregsState, TscState, VcpuState, VirtioBalloonState, VirtioBlkState,
-    VirtioMmioState, VirtioRngState, VirtqueueState, XcrState,
+    MsrState, PicState, PitChannelState, PitState, PvpanicState, RateLimitState, ReadyPortState, RegsState,
+    RtcState, SegmentState, SerialState, SregsState, TokenBucketState, TscState, VcpuState,
+    VirtioBalloonState, VirtioBlkState, VirtioMmioState, VirtioNetState, VirtioRngState, VirtqueueState,
+    XcrState,
 };
 use crate::state_file::StateWriter;
 
@@ -66,6 +67,7 @@ pub fn state_file() -> Result<Vec<u8>, Error> {
     writer.add("virtio-rng", &virtio_rng())?;
     writer.add("virtio-balloon", &virtio_balloon())?;
     writer.add("virtio-blk:root", &virtio_blk())?;
+    writer.add("virtio-net:eth0", &virtio_net())?;
     writer.finish()
 }
 
@@ -236,7 +238,14 @@ pub fn virtio_blk() -> VirtioBlkState {
         read_only: s.next(),
         len: s.next(),
         modified_ns: s.next(),
+        limit: s.next(),
     }
+}
+
+/// Section `virtio-net:eth0`.
+pub fn virtio_net() -> VirtioNetState {
+    let s = &mut Sequence(17);
+    VirtioNetState { transport: s.next(), tap: "tap-web0".into(), rx_limit: s.next(), tx_limit: s.next() }
 }
 
 impl Term for VirtioMmioState {
@@ -312,3 +321,5 @@ filled!(IdentityState: generation_id, vmclock, gsi);
 filled!(VirtqueueState: max_size, size, ready, desc_table, avail_ring, used_ring, next_avail, next_used);
 filled!(VirtioRngState: transport);
 filled!(VirtioBalloonState: transport);
+filled!(TokenBucketState: size, refill_ms, burst, tokens, part, burst_left);
+filled!(RateLimitState: bandwidth, operations);

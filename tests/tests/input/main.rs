@@ -12,6 +12,7 @@ mod foreign;
 mod host;
 mod hostile;
 mod kernels;
+mod nets;
 mod signals;
 mod table;
 mod usage;
@@ -26,6 +27,7 @@ fn main() -> ExitCode {
         host::cases(),
         disk::cases(),
         disks::cases(),
+        nets::cases(),
         damaged::cases(),
         foreign::cases(),
         hostile::cases(),

@@ -47,7 +47,7 @@ fn bad_usage_is_code_2_and_says_what_is_possible() {
         ("a/b=x", &["disk id `a/b`", "1 to 20 of"]),
         ("a23456789012345678901=x", &["disk id", "1 to 20 of"]),
         ("root=", &["the disk is an empty path"]),
-        ("root=x,ro", &["option `ro` of a disk is unknown", "give readonly"]),
+        ("root=x,ro", &["option `ro` of a disk is unknown", "give readonly, bw= or iops="]),
         ("root=x,overlay", &["`overlay` of `--disk` is not in this version"]),
     ] {
         row("a disk that is none", args!["boot", "--disk", disk], says);
@@ -58,6 +58,33 @@ fn bad_usage_is_code_2_and_says_what_is_possible() {
     row("one disk replaced twice", again, &["two disks are called `root`"]);
     let options = args!["restore", "x", "--disk", "root=x,readonly"];
     row("options that the image records", options, &["its image records", "give ID=PATH"]);
+    for (net, says) in [
+        ("eth0", &["`eth0` has no id or no TAP", "eth0=tap:tap0"][..]),
+        ("eth0=tap0", &["has no id or no TAP"]),
+        ("a/b=tap:tap0", &["id `a/b`", "1 to 20 of"]),
+        ("eth0=tap:", &["`` cannot be the name of a TAP", "`ip link`"]),
+        ("eth0=tap:0123456789abcdef", &["`0123456789abcdef` cannot be the name", "1 to 15 bytes"]),
+        ("eth0=tap:tap%d", &["`tap%d` cannot be the name of a TAP"]),
+        (
+            "eth0=tap:t,mac=01:00:5e:00:00:01",
+            &["is not the MAC address of one interface", "02:00:00:00:00:01"],
+        ),
+        ("eth0=tap:t,mac=2:0:0:0:0:1", &["`2:0:0:0:0:1` is not the MAC address"]),
+        ("eth0=tap:t,mtu=9000", &["`mtu=9000` is no option", "rx-bw="]),
+        ("eth0=tap:t,rx-bw=fast", &["rate `fast`", "100M/1s+1G"]),
+        ("eth0=tap:t,tx-ops=1K", &["rate `1K`", "1000/1s+5000"]),
+    ] {
+        row("an interface that is none", args!["boot", "--net", net], says);
+    }
+    let twice = args!["boot", "--net", "eth0=tap:a", "--net", "eth0=tap:b"];
+    row("two interfaces with one id", twice, &["two network interfaces are called `eth0`"]);
+    let twice = args!["boot", "--net", "eth0=tap:a", "--net", "eth1=tap:a"];
+    row("two interfaces with one TAP", twice, &["two network interfaces are to have TAP `a`", "its own"]);
+    let options = args!["restore", "x", "--net", "eth0=tap:a,mac=02:00:00:00:00:01"];
+    row("an address that the image records", options, &["a restored guest keeps its address", "ID=tap:NAME"]);
+    for limit in ["bw=0", "bw=1T", "iops=1/0s", "iops=1+", "bw=1/25h"] {
+        row("a rate that is none", args!["boot", "--disk", format!("root=x,{limit}")], &["is not an amount"]);
+    }
     row("unknown log level", args!["--log-level", "loud,=", "boot"], &["log level", "off, error, warn"]);
 
     let bake = |ready: &str, more: &[&str]| {

@@ -7,7 +7,7 @@ use std::path::Path;
 use rustix::io::Errno;
 use snapshot_format::ErrorKind;
 use vmm::device::virtio;
-use vmm::device::virtio::blk;
+use vmm::device::virtio::{blk, net};
 use vmm::{config, control, machine, restore, snapshot, supervisor, vcpu};
 
 use super::doctor;
@@ -142,12 +142,13 @@ fn of_restore(error: &restore::Error) -> Option<(Exit, Option<String>)> {
 /// What a device needs of the host is the command's failure; what the image says of one, the image's.
 fn of_virtio(error: &virtio::Error) -> (Exit, Option<String>) {
     match error {
-        virtio::Error::NoSuchDisk { .. } => {
+        virtio::Error::NoSuchDisk { .. } | virtio::Error::NoSuchNet { .. } => {
             (Exit::Usage, Some("`rekindle inspect` shows the devices of an image".to_owned()))
         }
         virtio::Error::TooMany { .. } => (Exit::Usage, Some("leave some out".to_owned())),
         virtio::Error::Restore { .. } | virtio::Error::SameSlot { .. } => (Exit::Damaged, None),
         virtio::Error::Disk { id, source } => of_disk(id, source),
+        virtio::Error::Net { id, source } => of_net(id, source),
         virtio::Error::SetUp(_) => (Exit::Failed, None),
     }
 }
@@ -170,6 +171,31 @@ fn of_disk(id: &str, error: &blk::Error) -> (Exit, Option<String>) {
         blk::Error::Busy { .. } => "end the other VM, or give each a copy of its own".to_owned(),
         blk::Error::Resized { .. } | blk::Error::Modified { .. } | blk::Error::Untold { .. } => {
             format!("give it back as it was, or name a copy of it from then with `--disk {id}=PATH`")
+        }
+    };
+    (Exit::Failed, Some(hint))
+}
+
+fn of_net(id: &str, error: &net::Error) -> (Exit, Option<String>) {
+    let hint = match error {
+        net::Error::Id { .. } | net::Error::Record { .. } => return (Exit::Damaged, None),
+        net::Error::NoSuch { tap } => {
+            format!(
+                "create it (`ip tuntap add dev {tap} mode tap`), or name another with `--net {id}=tap:NAME`"
+            )
+        }
+        net::Error::Kind { .. } => {
+            format!("`ip tuntap` shows the TAPs there are; `--net {id}=tap:NAME` names one")
+        }
+        net::Error::Denied { tap } => {
+            format!("create it for yourself (`ip tuntap add dev {tap} mode tap user $USER`)")
+        }
+        net::Error::Open(_) => {
+            "load the module (`modprobe tun`), and see to it that you may read and write the device"
+                .to_owned()
+        }
+        net::Error::Busy { .. } | net::Error::SetUp { .. } => {
+            format!("give each VM a TAP of its own: `--net {id}=tap:NAME`")
         }
     };
     (Exit::Failed, Some(hint))

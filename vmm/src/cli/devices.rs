@@ -1,7 +1,7 @@
 //! The options for virtio devices: what a guest has, and what is put in the place of what an image has.
 
 use clap::Args;
-use vmm::config::{DeviceOverrides, DevicesConfig, DiskConfig, DiskPath, Error};
+use vmm::config::{DeviceOverrides, DevicesConfig, DiskConfig, DiskPath, Error, NetConfig, NetOverride};
 
 use super::value;
 
@@ -10,8 +10,9 @@ use super::value;
 #[command(next_help_heading = "Devices")]
 pub(super) struct DeviceArgs {
     /// A disk: a name of yours, which is its serial number in the guest, and a raw file or block device. Never give
-    /// one that can be written to two guests [repeatable; default: none]
-    #[arg(long, value_name = "ID=PATH[,readonly]", value_parser = value::disk())]
+    /// one that can be written to two guests. What the guest may ask of it, in bytes and in requests, can be limited to
+    /// AMOUNT[/TIME][+BURST], for example 100M/1s+1G [repeatable; default: none]
+    #[arg(long, value_name = "ID=PATH[,readonly][,bw=RATE][,iops=RATE]", value_parser = value::disk())]
     disk: Vec<DiskConfig>,
     /// An entropy device, which gives the guest the host's random numbers
     #[arg(long)]
@@ -19,12 +20,21 @@ pub(super) struct DeviceArgs {
     /// A balloon: the guest gives memory that it does not need back to the host, on its own and on request
     #[arg(long)]
     balloon: bool,
+    /// A network interface: a name of yours, and a TAP interface that exists, for this VM alone; its address, else the
+    /// guest makes one up; and what it may receive and send, each AMOUNT[/TIME][+BURST] of bytes or frames
+    /// [repeatable; default: none]
+    #[arg(
+        long,
+        value_name = "ID=tap:NAME[,mac=XX:XX:XX:XX:XX:XX][,rx-bw=RATE][,rx-ops=RATE][,tx-bw=RATE][,tx-ops=RATE]",
+        value_parser = value::text::<NetConfig>
+    )]
+    net: Vec<NetConfig>,
 }
 
 impl DeviceArgs {
     pub(super) fn into_config(self) -> Result<DevicesConfig, Error> {
-        let Self { disk, rng, balloon } = self;
-        DevicesConfig::new(disk, rng, balloon)
+        let Self { disk, rng, balloon, net } = self;
+        DevicesConfig::new(disk, rng, balloon, net)
     }
 }
 
@@ -36,11 +46,15 @@ pub(super) struct OverrideArgs {
     /// memory [repeatable; default: the recorded file, which must not have changed since]
     #[arg(long, value_name = "ID=PATH", value_parser = value::disk_path())]
     disk: Vec<DiskPath>,
+    /// Another TAP for a network interface. Either way the guest is asked to announce itself [repeatable; default: the
+    /// recorded TAP]
+    #[arg(long, value_name = "ID=tap:NAME", value_parser = value::text::<NetOverride>)]
+    net: Vec<NetOverride>,
 }
 
 impl OverrideArgs {
     pub(super) fn into_config(self) -> Result<DeviceOverrides, Error> {
-        let Self { disk } = self;
-        DeviceOverrides::new(disk)
+        let Self { disk, net } = self;
+        DeviceOverrides::new(disk, net)
     }
 }

@@ -12,8 +12,6 @@ use vmm::config::Error;
 #[derive(Clone, Debug, Default, Args)]
 pub(super) struct LaterArgs {
     #[arg(long, hide = true, allow_hyphen_values = true)]
-    net: Vec<OsString>,
-    #[arg(long, hide = true, allow_hyphen_values = true)]
     vsock: Vec<OsString>,
     #[arg(long, hide = true, allow_hyphen_values = true)]
     pages: Option<OsString>,
@@ -22,10 +20,9 @@ pub(super) struct LaterArgs {
 impl LaterArgs {
     /// Refuses the first option that was given.
     pub(super) fn refuse(&self) -> Result<(), Error> {
-        let Self { net, vsock, pages } = self;
-        let without = "leave it out: guests of this version have disks, an entropy device and a balloon";
+        let Self { vsock, pages } = self;
+        let without = "leave it out: guests of this version have disks, network interfaces, an entropy device and a balloon";
         let given = [
-            (!net.is_empty(), "`--net`", without),
             (!vsock.is_empty(), "`--vsock`", without),
             (pages.is_some(), "`--pages`", "leave it out: memory is mapped from the image"),
         ];

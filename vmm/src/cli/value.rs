@@ -17,7 +17,7 @@ pub(super) fn serial() -> impl TypedValueParser<Value = SerialConfig> {
     OsStringValueParser::new().try_map(|text: OsString| SerialConfig::parse(&text))
 }
 
-/// `ID=PATH[,readonly]`, where the path need not be UTF-8.
+/// `ID=PATH[,OPTION]...`, where the path need not be UTF-8.
 pub(super) fn disk() -> impl TypedValueParser<Value = DiskConfig> {
     OsStringValueParser::new().try_map(|text: OsString| DiskConfig::parse(&text))
 }

@@ -1,9 +1,9 @@
 //! Which virtio devices a guest has, and what is put in the place of those that an image has.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use super::{DiskConfig, DiskId, DiskPath, Error};
+use super::{DiskConfig, DiskId, DiskPath, Error, NetConfig, NetId, NetOverride, TapName};
 
 /// The virtio devices of a guest that is booted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -14,23 +14,31 @@ pub struct DevicesConfig {
     pub rng: bool,
     /// Whether it has a balloon.
     pub balloon: bool,
+    /// Network interfaces, in the order in which the guest finds them. No two have one id, or one TAP.
+    pub nets: Vec<NetConfig>,
 }
 
 impl DevicesConfig {
     /// Takes what was typed.
     ///
     /// # Errors
-    /// Two devices have one name.
-    pub fn new(disks: Vec<DiskConfig>, rng: bool, balloon: bool) -> Result<Self, Error> {
+    /// Two devices have one name, or two interfaces one TAP.
+    pub fn new(
+        disks: Vec<DiskConfig>,
+        rng: bool,
+        balloon: bool,
+        nets: Vec<NetConfig>,
+    ) -> Result<Self, Error> {
         unique(disks.iter().map(|disk| &disk.id))?;
-        Ok(Self { disks, rng, balloon })
+        unique_nets(nets.iter().map(|net| (&net.id, &net.tap)))?;
+        Ok(Self { disks, rng, balloon, nets })
     }
 
     /// How many devices that makes.
     #[must_use]
     pub fn count(&self) -> usize {
-        let Self { disks, rng, balloon } = self;
-        disks.len() + usize::from(*rng) + usize::from(*balloon)
+        let Self { disks, rng, balloon, nets } = self;
+        disks.len() + usize::from(*rng) + usize::from(*balloon) + nets.len()
     }
 }
 
@@ -39,24 +47,43 @@ impl DevicesConfig {
 pub struct DeviceOverrides {
     /// Files for disks.
     pub disks: BTreeMap<DiskId, PathBuf>,
+    /// TAPs for network interfaces.
+    pub nets: BTreeMap<NetId, TapName>,
 }
 
 impl DeviceOverrides {
     /// Takes what was typed.
     ///
     /// # Errors
-    /// A device is named twice.
-    pub fn new(disks: Vec<DiskPath>) -> Result<Self, Error> {
+    /// A device is named twice, or a TAP.
+    pub fn new(disks: Vec<DiskPath>, nets: Vec<NetOverride>) -> Result<Self, Error> {
         unique(disks.iter().map(|disk| &disk.id))?;
-        Ok(Self { disks: disks.into_iter().map(|DiskPath { id, path }| (id, path)).collect() })
+        unique_nets(nets.iter().map(|net| (&net.id, &net.tap)))?;
+        Ok(Self {
+            disks: disks.into_iter().map(|DiskPath { id, path }| (id, path)).collect(),
+            nets: nets.into_iter().map(|NetOverride { id, tap }| (id, tap)).collect(),
+        })
     }
 }
 
 fn unique<'a>(ids: impl Iterator<Item = &'a DiskId>) -> Result<(), Error> {
-    let mut seen = std::collections::BTreeSet::new();
+    let mut seen = BTreeSet::new();
     for id in ids {
         if !seen.insert(id) {
             return Err(Error::DiskTwice { id: id.as_str().to_owned() });
+        }
+    }
+    Ok(())
+}
+
+fn unique_nets<'a>(nets: impl Iterator<Item = (&'a NetId, &'a TapName)>) -> Result<(), Error> {
+    let (mut ids, mut taps) = (BTreeSet::new(), BTreeSet::new());
+    for (id, tap) in nets {
+        if !ids.insert(id) {
+            return Err(Error::NetTwice { id: id.as_str().to_owned() });
+        }
+        if !taps.insert(tap) {
+            return Err(Error::TapTwice { tap: tap.as_str().to_owned() });
         }
     }
     Ok(())

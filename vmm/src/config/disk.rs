@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
-use super::Error;
+use super::{BucketConfig, Error, RateLimitConfig, RateUnit};
 
 /// What a disk is called: the user's name for it, the guest's serial number, and the name of its section.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -40,16 +40,18 @@ pub struct DiskConfig {
     pub path: PathBuf,
     /// Whether the guest may only read it.
     pub read_only: bool,
+    /// What the guest may ask of it.
+    pub limit: RateLimitConfig,
 }
 
 impl DiskConfig {
-    /// Reads `ID=PATH[,readonly]`; a path need not be UTF-8, and has no comma.
+    /// Reads `ID=PATH[,readonly][,bw=RATE][,iops=RATE]`; a path need not be UTF-8, and has no comma.
     ///
     /// # Errors
     /// It is not of that form.
     pub fn parse(text: &OsStr) -> Result<Self, Error> {
         let (DiskPath { id, path }, options) = split(text)?;
-        let mut config = Self { id, path, read_only: false };
+        let mut config = Self { id, path, read_only: false, limit: RateLimitConfig::default() };
         for option in options {
             match option {
                 b"readonly" => config.read_only = true,
@@ -59,10 +61,7 @@ impl DiskConfig {
                         remedy: "give each guest a copy of its own",
                     });
                 }
-                _ => {
-                    let value = String::from_utf8_lossy(option).into_owned();
-                    return Err(Error::DiskOption { value });
-                }
+                _ => config.limit.read(option)?,
             }
         }
         Ok(config)
@@ -101,4 +100,20 @@ fn split(text: &OsStr) -> Result<(DiskPath, impl Iterator<Item = &[u8]>), Error>
     let path = parts.next().filter(|path| !path.is_empty()).ok_or(Error::EmptyPath { what: "the disk" })?;
     let id = DiskId::new(&String::from_utf8_lossy(&bytes[..equals]))?;
     Ok((DiskPath { id, path: PathBuf::from(OsStr::from_bytes(path)) }, parts))
+}
+
+impl RateLimitConfig {
+    /// Takes `bw=RATE` or `iops=RATE`, each once.
+    fn read(&mut self, option: &[u8]) -> Result<(), Error> {
+        let text = String::from_utf8_lossy(option);
+        let refused = || Error::DiskOption { value: text.clone().into_owned() };
+        let (name, value) = text.split_once('=').ok_or_else(refused)?;
+        let (bucket, unit) = match name {
+            "bw" => (&mut self.bandwidth, RateUnit::Bytes),
+            "iops" => (&mut self.operations, RateUnit::Operations),
+            _ => return Err(refused()),
+        };
+        let limit = BucketConfig::parse(value, unit)?;
+        if bucket.replace(limit).is_some() { Err(refused()) } else { Ok(()) }
+    }
 }

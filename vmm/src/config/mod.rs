@@ -10,6 +10,8 @@ mod devices;
 mod disk;
 mod duration;
 mod memory;
+mod net;
+mod rate;
 mod restore;
 mod serial;
 
@@ -20,11 +22,15 @@ pub use devices::{DeviceOverrides, DevicesConfig};
 pub use disk::{DiskConfig, DiskId, DiskPath};
 pub use duration::Timeout;
 pub use memory::MemorySize;
+pub use net::{MacAddr, NetConfig, NetId, NetOverride, TapName};
+pub use rate::{BucketConfig, RateLimitConfig, RateUnit};
 pub use restore::{MemoryMode, ReportTarget, RestoreConfig};
 pub use serial::SerialConfig;
 
 #[cfg(test)]
 mod config_test;
+#[cfg(test)]
+mod net_test;
 
 /// Why a value cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -73,7 +79,7 @@ pub enum Error {
     },
     /// Not an option that a disk has.
     #[error(
-        "option `{value}` of a disk is unknown; give readonly, and link to a file that has a comma in its name"
+        "option `{value}` of a disk is unknown or given twice; give readonly, bw= or iops=, and link to a file that has a comma in its name"
     )]
     DiskOption {
         /// What was given.
@@ -131,6 +137,67 @@ pub enum Error {
     MemoryMode {
         /// What was given.
         value: String,
+    },
+    /// Not an interface and its TAP.
+    #[error("network interface `{value}` has no id or no TAP; write for example eth0=tap:tap0")]
+    NetSyntax {
+        /// What was given.
+        value: String,
+    },
+    /// An option that interfaces do not have, or that was given before.
+    #[error(
+        "`{value}` is no option of a network interface, or is given twice; give mac=, rx-bw=, rx-ops=, tx-bw= or \
+        tx-ops="
+    )]
+    NetOption {
+        /// The option.
+        value: String,
+    },
+    /// An option where an image has its own.
+    #[error(
+        "`{value}` gives more than a TAP; a restored guest keeps its address and its limits, so give ID=tap:NAME"
+    )]
+    NetOverride {
+        /// What was given.
+        value: String,
+    },
+    /// Not a name of an interface of ours.
+    #[error("network interface id `{value}` is not 1 to 20 of a-z A-Z 0-9 - _ .; give another")]
+    NetId {
+        /// What was given.
+        value: String,
+    },
+    /// Not a name that an interface of the host can have.
+    #[error("`{value}` cannot be the name of a TAP, which has 1 to 15 bytes; `ip link` shows what there is")]
+    TapName {
+        /// What was given.
+        value: String,
+    },
+    /// Not the address of one interface.
+    #[error("`{value}` is not the MAC address of one interface; write for example 02:00:00:00:00:01")]
+    Mac {
+        /// What was given.
+        value: String,
+    },
+    /// Two interfaces with one name.
+    #[error("two network interfaces are called `{id}`; give each a name of its own")]
+    NetTwice {
+        /// The name.
+        id: String,
+    },
+    /// Two interfaces with one TAP.
+    #[error("two network interfaces are to have TAP `{tap}`; give each its own")]
+    TapTwice {
+        /// The TAP.
+        tap: String,
+    },
+    /// Not a rate.
+    #[error("rate `{value}` is not an amount, or out of range; write for example {unit}")]
+    Rate {
+        /// What was given.
+        value: String,
+        /// What it is counted in.
+        unit: RateUnit,
     },
     /// Something that a later version will have.
     #[error("{what} is not in this version; {remedy}")]

@@ -13,5 +13,6 @@ pub(crate) mod kvm;
 pub(crate) mod pagemap;
 pub(crate) mod ram;
 pub(crate) mod signals;
+pub(crate) mod tap;
 pub(crate) mod uring;
 pub(crate) mod vectored;

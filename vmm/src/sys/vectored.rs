@@ -1,8 +1,9 @@
-//! Reading and writing files at an offset, straight from and into memory that a guest may change meanwhile.
+//! Reading and writing files at an offset, and whole messages, straight from and into memory that a guest may change
+//! meanwhile.
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 
 use libc::{c_int, iovec, off_t};
 use vm_memory::VolatileSlice;
@@ -37,6 +38,41 @@ pub(crate) fn write_all_at(file: &File, memory: &[VolatileSlice<'_>], offset: u6
     all(file, memory, offset, io::ErrorKind::WriteZero, write)
 }
 
+/// Takes one message, a TAP's frame or a datagram, into `memory`; `None` if it was longer than that, and is lost. Only
+/// the first 1023 pieces count.
+///
+/// # Errors
+/// As `readv(2)`.
+pub(crate) fn receive(fd: BorrowedFd<'_>, memory: &[VolatileSlice<'_>]) -> io::Result<Option<usize>> {
+    // A message that does not fit is cut off without a word. So there is room for one byte more than may be used.
+    let mut spill = 0_u8;
+    let mut pieces: Vec<iovec> = memory.iter().take(MOST - 1).map(piece).collect();
+    let room: usize = pieces.iter().map(|piece| piece.iov_len).sum();
+    pieces.push(iovec { iov_base: (&raw mut spill).cast(), iov_len: 1 });
+    // SAFETY: each piece but the last is a live mapping of its length, as in `read_exact_at`; the last is a byte that
+    // lives here.
+    let received = unsafe { libc::readv(fd.as_raw_fd(), pieces.as_ptr(), pieces.len() as c_int) };
+    match usize::try_from(received) {
+        Ok(received) => Ok((received <= room).then_some(received)),
+        Err(_) => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Sends all of `memory` as one message. More than 1024 pieces are refused.
+///
+/// # Errors
+/// As `writev(2)`.
+pub(crate) fn send(fd: BorrowedFd<'_>, memory: &[VolatileSlice<'_>]) -> io::Result<()> {
+    let pieces: Vec<iovec> = memory.iter().map(piece).collect();
+    // SAFETY: each piece is a live mapping of its length, as in `read_exact_at`; the kernel only reads.
+    let sent = unsafe { libc::writev(fd.as_raw_fd(), pieces.as_ptr(), pieces.len() as c_int) };
+    if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+fn piece(slice: &VolatileSlice<'_>) -> iovec {
+    iovec { iov_base: slice.ptr_guard_mut().as_ptr().cast(), iov_len: slice.len() }
+}
+
 /// Calls until all is done. `nothing` is the error if a call does nothing.
 fn all(
     file: &File,
@@ -45,10 +81,6 @@ fn all(
     nothing: io::ErrorKind,
     call: impl Fn(RawFd, &[iovec], off_t) -> isize,
 ) -> io::Result<()> {
-    let piece = |slice: &VolatileSlice<'_>| iovec {
-        iov_base: slice.ptr_guard_mut().as_ptr().cast(),
-        iov_len: slice.len(),
-    };
     let mut pieces: Vec<iovec> = memory.iter().filter(|slice| !slice.is_empty()).map(piece).collect();
     let mut rest = pieces.as_mut_slice();
     while !rest.is_empty() {

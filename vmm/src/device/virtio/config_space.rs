@@ -3,7 +3,8 @@
 //! Knows neither what the bytes mean nor how the driver is told that they have changed.
 
 use std::ops::Range;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The space, shared by the transport, which gives the driver access, and the device, which gives it meaning.
 #[derive(Debug)]
@@ -18,13 +19,15 @@ struct Now {
     /// Never changes its length.
     bytes: Vec<u8>,
     generation: u32,
+    /// Bytes that the device wants to hear of when the driver reads one, and how.
+    watched: Option<(Range<usize>, Arc<OwnedFd>)>,
 }
 
 impl ConfigSpace {
     /// A space of these bytes, of which the driver may write `writable`.
     #[must_use]
     pub fn new(bytes: Vec<u8>, writable: Range<usize>) -> Self {
-        Self { writable, now: Mutex::new(Now { bytes, generation: 0 }) }
+        Self { writable, now: Mutex::new(Now { bytes, generation: 0, watched: None }) }
     }
 
     /// The bytes as they are now.
@@ -47,6 +50,23 @@ impl ConfigSpace {
         now.generation = now.generation.wrapping_add(1);
     }
 
+    /// Writes `event`, an eventfd, when the driver next reads one of the bytes `range`. Takes the place of what was
+    /// watched before.
+    pub fn watch(&self, range: Range<usize>, event: Arc<OwnedFd>) {
+        self.lock().watched = Some((range, event));
+    }
+
+    /// Whether the driver has not read yet what is watched.
+    #[must_use]
+    pub fn is_watched(&self) -> bool {
+        self.lock().watched.is_some()
+    }
+
+    /// Watches nothing.
+    pub fn unwatch(&self) {
+        self.lock().watched = None;
+    }
+
     /// Puts back what was saved: whether it is as long as the space.
     pub(super) fn restore(&self, bytes: &[u8], generation: u32) -> bool {
         let mut now = self.lock();
@@ -60,8 +80,13 @@ impl ConfigSpace {
 
     /// The driver reads. What lies beyond the end is left as it is.
     pub(super) fn read(&self, offset: u64, data: &mut [u8]) {
-        let now = self.lock();
+        let mut now = self.lock();
         let Ok(offset) = usize::try_from(offset) else { return };
+        let end = offset.saturating_add(data.len());
+        if let Some((_, event)) = now.watched.take_if(|(range, _)| offset < range.end && range.start < end) {
+            // Fails only if it was written 2^64 - 2 times already.
+            let _ = rustix::io::write(&*event, &1_u64.to_ne_bytes());
+        }
         for (byte, place) in data.iter_mut().zip(now.bytes.iter().skip(offset)) {
             *byte = *place;
         }

@@ -6,13 +6,16 @@ use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 
 use rustix::fs::{MemfdFlags, memfd_create};
+use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, send, socketpair};
 use vm_memory::{Bytes, GuestAddress};
 
 use super::blk::{self, Blk, Disk, DiskId};
+use super::net::{self, Net, Tap};
 use super::rng::Rng;
 use super::transport::{Mmio, Wiring};
 use super::{Slot, VirtioDevice};
 use crate::bus::BusDevice;
+use crate::config::{BucketConfig, RateLimitConfig};
 use crate::irq::IrqLine;
 use crate::lifecycle::{Persist, Quiesced};
 use crate::memory::{GuestRam, RamRegion};
@@ -24,13 +27,16 @@ const SECTORS: u64 = 32;
 /// The size of the queue that [`Op::SetUp`] makes, and its rings.
 const SIZE: u32 = 8;
 const RINGS: [(u64, u32); 3] = [(0x80, 0x1000), (0x90, 0x2000), (0xa0, 0x3000)];
+/// Frames on the cable, in bytes with their headers: none that are none, the usual ones, the longest.
+const FRAMES: [usize; 6] = [11, 12, 72, 1526, 9000, 65_562];
 /// What follows the number of an operation: at most so many bytes.
 const MOST_BYTES: usize = 255;
 
 /// What a driver can do. Each is a byte, and its operands follow.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Op {
-    /// Follow the rules up to a ready driver with a ready queue; one operand says which features are taken.
+    /// Follow the rules up to a ready driver with a ready queue; one operand says which features are taken, and which
+    /// queue.
     SetUp,
     /// Write a register or the configuration: place (2 bytes), value (4 bytes).
     Write,
@@ -92,7 +98,9 @@ pub fn drive(program: &[u8]) {
     let regions = REGIONS.map(|(base, len)| RamRegion::anonymous(GuestAddress(base), len).expect("memory"));
     let memory = GuestRam::from_regions(regions.into()).expect("they do not overlap");
     let slot = Slot::new(0).expect("there is a first");
-    if kind & 1 == 0 {
+    if kind & 4 != 0 {
+        drive_net(Program(program), slot, &memory);
+    } else if kind & 1 == 0 {
         let rng = Mmio::new(slot, Rng::default(), wiring(&memory)).expect("eventfds");
         run(rng, Program(program), &memory, |state| {
             Mmio::<Rng>::restore(state, wiring(&memory)).expect("what was saved can be restored")
@@ -117,6 +125,35 @@ pub fn drive(program: &[u8]) {
             assert!(bytes.iter().all(|byte| *byte == 0), "nobody writes to a read-only disk");
         }
     }
+}
+
+/// A network interface whose TAP is one end of a cable. Frames of all lengths wait on the other.
+fn drive_net(program: Program<'_>, slot: Slot, memory: &GuestRam) {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let cable = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None);
+    let (near, far) = cable.expect("two sockets");
+    let id = || "fuzz".parse().expect("it is plain");
+    let tap = || {
+        for len in FRAMES {
+            // As many as there is room for.
+            let _ = send(&far, &vec![0xaa; len], SendFlags::empty());
+        }
+        let near = near.try_clone().expect("a descriptor");
+        Tap::of_socket(&"tap0".parse().expect("it is plain"), near)
+    };
+    let mac = "02:00:00:00:00:01".parse().ok();
+    // One limit that is never reached, so that its buckets are saved, and one that is reached at once.
+    let limit = |size| RateLimitConfig {
+        bandwidth: BucketConfig::new(size, BucketConfig::MAX_REFILL_MS, 0),
+        operations: None,
+    };
+    let parts = net::Parts { id: id(), tap: tap(), mac, rx_limit: limit(1 << 40), tx_limit: limit(1 << 16) };
+    let net = Net::new(parts).expect("descriptors");
+    let device = Mmio::new(slot, net, wiring(memory)).expect("eventfds");
+    run(device, program, memory, |state| {
+        let wiring = net::Wiring { transport: wiring(memory), id: id(), tap: tap() };
+        Mmio::<Net>::restore(state, wiring).expect("what was saved can be restored")
+    });
 }
 
 fn wiring(memory: &GuestRam) -> Wiring {
@@ -199,18 +236,25 @@ fn check(device: &mut impl BusDevice) {
     assert!(u32::from_le_bytes(interrupt) < 4);
 }
 
-fn set_up(device: &mut impl BusDevice, features: u8) {
+fn set_up(device: &mut impl BusDevice, operand: u8) {
+    let mut word = [0; 4];
+    device.write(0x14, &[0; 4]);
+    device.read(0x10, &mut word);
+    let offered = u32::from_le_bytes(word);
     let mut write = |at: u64, value: u32| device.write(at, &value.to_le_bytes());
     for status in [0, 1, 3] {
         write(0x70, status);
     }
-    // Indirect descriptors and event indices from the operand, a write cache from it as well; and the standard.
+    // From the operand: indirect descriptors and event indices, a write cache, whatever else is offered; and the
+    // standard.
+    let (rings, cache) = (u32::from(operand & 3) << 28, u32::from(operand >> 2 & 1) << 9);
+    let rest = if operand & 0x20 != 0 { offered & !(3 << 28 | 1 << 9) } else { 0 };
     write(0x24, 0);
-    write(0x20, u32::from(features & 3) << 28 | u32::from(features >> 2 & 1) << 9);
+    write(0x20, offered & (rings | cache | rest));
     write(0x24, 1);
     write(0x20, 1);
     write(0x70, 11);
-    write(0x30, 0);
+    write(0x30, u32::from(operand >> 3 & 3));
     write(0x38, SIZE);
     for (place, ring) in RINGS {
         write(place, ring);

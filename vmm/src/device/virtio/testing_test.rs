@@ -26,13 +26,26 @@ fn request(kind: u8, then: &[u8]) -> Vec<u8> {
 #[test]
 fn programs_of_every_kind_run_to_their_end() {
     drive(&[]);
-    for kind in 0..4 {
+    for kind in 0..5 {
         let all: Vec<u8> = [kind].into_iter().chain((0..=255).flat_map(|op| [op, 1, 0, 0, 0, 0])).collect();
         drive(&all);
         drive(&[kind, 0, 7, 6, 5, 4, 0, 5, 6, 5]);
     }
     drive(&request(0, &[5, 6, 4, 0, 5]));
     drive(&request(1, &[5, 6, 4, 0, 5]));
+}
+
+/// A buffer for each direction of a network interface: to write from 0x4000 on, and one of a control command.
+#[test]
+fn frames_are_received_sent_and_refused() {
+    for (queue, flags) in [(0, 2), (1, 0), (2, 2)] {
+        for more in [0, 0x20] {
+            let set_up = [0, 7 | queue << 3 | more];
+            let descriptor = [3, 0, 0x10, 0, 16, 0, 0x40, 0, 0, 0, 0, 0, 0, 0, 0x10, 0, 0, flags, 0, 0, 0];
+            let then = [4, 0, 5, 6, 4, 0, 5, 4, 0, 5, 6, 5];
+            drive(&[&[4][..], &set_up, &descriptor, &then].concat());
+        }
+    }
 }
 
 #[test]

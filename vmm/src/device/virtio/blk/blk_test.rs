@@ -338,3 +338,64 @@ fn a_reset_after_a_broken_rule_leaves_nothing_on_its_way() {
         assert_eq!((rig.on_disk(9), rig.driver.bytes(DATA, 512)), (vec![0xaa; 512], vec![0xaa; 512]));
     }
 }
+
+#[test]
+fn what_is_over_the_limit_stays_in_the_queue() {
+    use crate::config::{BucketConfig, RateLimitConfig};
+    use crate::device::virtio::rate::RateLimit;
+
+    for engine in [Engine::default(), Engine::synchronous()] {
+        let (file, memory) = (file(), ram());
+        // A kibibyte at once, and then nothing for a day.
+        let bandwidth = BucketConfig::new(1024, BucketConfig::MAX_REFILL_MS, 0);
+        let limit = RateLimit::new(&RateLimitConfig { bandwidth, operations: None }).unwrap();
+        let blk = Blk { engine, ..blk(&file, false) }.limited(limit);
+        let mut device = Mmio::new(Slot::new(0).unwrap(), blk, wiring(&memory)).unwrap();
+        let mut driver =
+            Driver::start_with(&mut device, &memory, common::VERSION_1 | common::EVENT_IDX | ALL);
+        driver.put(HEADER, &[0; 16]);
+        for n in 0..5 {
+            driver.request(&[(HEADER, 16, 0), (DATA + n * 0x200, 512, WRITE), (STATUS, 1, WRITE)]);
+        }
+        device.serve_here();
+        assert_eq!(std::iter::from_fn(|| driver.answer()).count(), 2);
+        let state = device.save(&Quiesced::in_test());
+        assert_eq!((state.transport.queues[0].next_avail, state.limit.bandwidth.tokens), (2, 0));
+        drop(device);
+        // Restored, it has no more than it had.
+        let disk = Disk::reopen(&state, None).unwrap();
+        let wired = Wiring { transport: wiring(&memory), id: DiskId::new("root").unwrap(), disk };
+        let mut device = Mmio::<Blk>::restore(state.clone(), wired).unwrap();
+        assert_eq!(device.save(&Quiesced::in_test()), state);
+        device.serve_here();
+        assert_eq!(driver.answer(), None);
+    }
+}
+
+#[test]
+fn a_limit_lets_everything_through_in_time() {
+    use crate::config::{BucketConfig, RateLimitConfig};
+    use crate::device::virtio::rate::RateLimit;
+
+    for engine in [Engine::default(), Engine::synchronous()] {
+        let (file, memory) = (file(), ram());
+        let operations = BucketConfig::new(1, 2, 0);
+        let limit = RateLimit::new(&RateLimitConfig { bandwidth: None, operations }).unwrap();
+        let blk = Blk { engine, ..blk(&file, false) }.limited(limit);
+        let mut device = Mmio::new(Slot::new(0).unwrap(), blk, wiring(&memory)).unwrap();
+        let mut driver =
+            Driver::start_with(&mut device, &memory, common::VERSION_1 | common::EVENT_IDX | ALL);
+        device.resume().unwrap();
+        driver.put(HEADER, &[0; 16]);
+        for n in 0..5 {
+            driver.request(&[(HEADER, 16, 0), (DATA + n * 0x200, 512, WRITE), (STATUS, 1, WRITE)]);
+        }
+        write_register(&mut device, 0x50, 0);
+        for _ in 0..5 {
+            while driver.answer().is_none() {
+                std::thread::yield_now();
+            }
+        }
+        assert_eq!(status(&mut device), READY);
+    }
+}

@@ -25,6 +25,7 @@ fn state_of(disk: &Disk) -> VirtioBlkState {
         read_only: disk.is_read_only(),
         len: disk.len(),
         modified_ns: disk.modified_ns().unwrap(),
+        limit: Default::default(),
     }
 }
 

@@ -108,8 +108,13 @@ impl Blk {
         loop {
             queue.silence()?;
             while self.engine.has_room() {
+                if !self.limit.may_begin() {
+                    // Without tokens the doorbell stays silent: the timer rings.
+                    return self.engine.submit();
+                }
                 let Some(chain) = queue.take()? else { break };
                 let request = self.read_request(chain, queue.memory())?;
+                self.limit.spend(request.bytes());
                 if let Some(request) = self.begin(request, queue.memory()) {
                     let written = self.serve(&request, queue.memory())?;
                     queue.answer(request.chain.head(), written)?;

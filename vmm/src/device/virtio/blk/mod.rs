@@ -22,6 +22,7 @@ pub use disk::{Disk, Error, SECTOR};
 pub(super) use saved::KIND;
 pub use saved::{Wiring, section};
 
+use super::rate::RateLimit;
 use super::{Broken, ConfigSpace, Queues, VirtioDevice};
 use engine::Engine;
 
@@ -56,17 +57,25 @@ pub struct Blk {
     /// Whether the log has heard that the host's disk fails: a guest may try as often as it likes.
     failure_logged: bool,
     // Guest-visible state.
+    limit: RateLimit,
     config: Arc<ConfigSpace>,
     /// Whether the driver knows that it has to flush. Follows from the features that it has accepted.
     write_back: bool,
 }
 
 impl Blk {
-    /// A disk over `disk`.
+    /// A disk over `disk`, without a limit.
     #[must_use]
     pub fn new(id: DiskId, disk: Disk) -> Self {
         let config = Arc::new(ConfigSpace::new(config(&disk), 0..0));
-        Self { id, disk, engine: Engine::default(), failure_logged: false, config, write_back: false }
+        let (engine, limit) = (Engine::default(), RateLimit::none());
+        Self { id, disk, engine, failure_logged: false, limit, config, write_back: false }
+    }
+
+    /// This disk with a limit on what the guest may ask of it.
+    #[must_use]
+    pub(crate) fn limited(self, limit: RateLimit) -> Self {
+        Self { limit, ..self }
     }
 
     /// What it is called.
@@ -126,7 +135,7 @@ impl VirtioDevice for Blk {
     }
 
     fn sources(&self) -> Vec<BorrowedFd<'_>> {
-        self.engine.source().into_iter().collect()
+        self.engine.source().into_iter().chain(self.limit.source()).collect()
     }
 
     fn queue_ready(&mut self, queue: usize, queues: &mut Queues) -> Result<(), Broken> {
@@ -136,13 +145,15 @@ impl VirtioDevice for Blk {
 
     fn source_ready(&mut self, _source: usize, queues: &mut Queues) -> Result<(), Broken> {
         self.engine.acknowledge();
+        self.limit.acknowledge();
         let Some(queue) = queues.get_mut(0) else { return Ok(()) };
         self.finish_done(queue)?;
-        // There is room again for what had to wait.
+        // There is room again for what had to wait, or there are tokens.
         self.take_all(queue)
     }
 
     fn drain(&mut self, queues: &mut Queues) -> Result<(), Broken> {
+        self.limit.rest();
         let mut result = Ok(());
         while !self.engine.is_idle() {
             self.engine.wait()?;

@@ -45,6 +45,13 @@ pub(super) struct Request {
     pub chain: Chain,
 }
 
+impl Request {
+    /// Bytes of data, in either direction.
+    pub(super) fn bytes(&self) -> u64 {
+        u64::from(self.room) + u64::from(self.chain.readable.len().saturating_sub(HEADER))
+    }
+}
+
 /// An operation on the disk that can go on by itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Operation {

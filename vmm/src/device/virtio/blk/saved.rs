@@ -8,6 +8,7 @@ use snapshot_format::codec::Blob;
 use snapshot_format::state::VirtioBlkState;
 
 use super::{Blk, Disk, DiskId, Error, SECTOR};
+use crate::device::virtio::rate::RateLimit;
 use crate::device::virtio::transport::{self, Mmio};
 use crate::lifecycle::{Persist, Quiesced};
 
@@ -38,21 +39,23 @@ impl Persist for Mmio<Blk> {
     fn save(&self, at_rest: &Quiesced<'_>) -> VirtioBlkState {
         let transport = self.save_transport(at_rest);
         let blk = self.device().expect("a machine at rest has quiesced its devices");
-        let Blk { id: _, disk, engine: _, failure_logged: _, config: _, write_back: _ } = blk;
+        let Blk { id: _, disk, engine: _, failure_logged: _, limit, config: _, write_back: _ } = blk;
         VirtioBlkState {
             transport,
             path: Blob(disk.path().as_os_str().as_bytes().to_vec()),
             read_only: disk.is_read_only(),
             len: disk.len(),
             modified_ns: disk.modified_ns().unwrap_or(0),
+            limit: limit.save(),
         }
     }
 
     fn restore(state: VirtioBlkState, wiring: Wiring) -> Result<Self, transport::Error> {
         // The rest of the state was compared with the disk when it was opened.
-        let VirtioBlkState { transport, path: _, read_only: _, len: _, modified_ns: _ } = state;
+        let VirtioBlkState { transport, path: _, read_only: _, len: _, modified_ns: _, limit } = state;
         let Wiring { transport: wiring, id, disk } = wiring;
-        Self::restore_transport(&transport, Blk::new(id, disk), wiring)
+        let blk = Blk::new(id, disk).limited(RateLimit::restore(&limit)?);
+        Self::restore_transport(&transport, blk, wiring)
     }
 }
 
@@ -66,7 +69,7 @@ impl Disk {
     /// # Errors
     /// As [`Disk::open`]; or it was changed.
     pub fn reopen(saved: &VirtioBlkState, instead: Option<&Path>) -> Result<Self, Error> {
-        let VirtioBlkState { transport: _, path: Blob(path), read_only, len, modified_ns } = saved;
+        let VirtioBlkState { transport: _, path: Blob(path), read_only, len, modified_ns, limit: _ } = saved;
         let recorded = Path::new(OsStr::from_bytes(path));
         if !recorded.is_absolute() || path.contains(&0) || *len == 0 || !len.is_multiple_of(SECTOR) {
             return Err(Error::Record { path: recorded.to_owned() });

@@ -74,7 +74,8 @@ impl Buffers {
         self.buffers.push((gpa, len));
     }
 
-    fn count(&self) -> usize {
+    /// How many buffers there are.
+    pub(crate) fn count(&self) -> usize {
         self.buffers.len()
     }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use virtio_queue::{Queue, QueueOwnedT, QueueT};
+use vm_memory::{Bytes, GuestAddress};
 
 use super::{Broken, Chain};
 use crate::device::virtio::transport::Interrupt;
@@ -61,6 +62,54 @@ impl Virtqueue {
             self.interrupt.used();
         }
         Ok(())
+    }
+
+    /// Gives several chains back at once, each with the number of bytes that are written from its start on: the driver
+    /// sees all of them or none. Not more than the queue is long.
+    ///
+    /// # Errors
+    /// The ring makes no sense.
+    pub fn answer_all(&mut self, answers: &[(u16, u32)]) -> Result<(), Broken> {
+        let Some((&(head, written), before)) = answers.split_last() else { return Ok(()) };
+        let old = self.queue.next_used();
+        for (number, (head, written)) in (0..).zip(before) {
+            // `struct virtq_used_elem` (virtio 1.2, 2.7.8), behind flags and index.
+            let place = u64::from(old.wrapping_add(number) % self.queue.size());
+            let at = GuestAddress(self.queue.used_ring() + 4 + 8 * place);
+            let element = u64::from(*head) | u64::from(*written) << 32;
+            self.memory.write_obj(element.to_le(), at).map_err(Broken::Buffer)?;
+        }
+        // The last one carries the index, which publishes all.
+        self.queue.set_next_used(old.wrapping_add(before.len() as u16));
+        self.queue.add_used(&self.memory, head, written).map_err(Broken::Ring)?;
+        // The library looks at the last step of the index only, and puts a barrier before that.
+        let last_is_awaited = self.queue.needs_notification(&self.memory).map_err(Broken::Ring)?;
+        if last_is_awaited || self.awaits_one_since(old)? {
+            self.interrupt.used();
+        }
+        Ok(())
+    }
+
+    /// Whether the driver wants to hear of an answer from index `old` on (2.7.10).
+    fn awaits_one_since(&self, old: u16) -> Result<bool, Broken> {
+        if !self.queue.event_idx_enabled() {
+            return Ok(true);
+        }
+        let at = GuestAddress(self.queue.avail_ring() + 4 + 2 * u64::from(self.queue.size()));
+        let event = u16::from_le(self.memory.read_obj(at).map_err(Broken::Buffer)?);
+        let new = self.queue.next_used();
+        Ok(new.wrapping_sub(event).wrapping_sub(1) < new.wrapping_sub(old))
+    }
+
+    /// Leaves the last `count` chains that were taken, and not answered, as if they had not been.
+    pub fn give_back(&mut self, count: u16) {
+        self.queue.set_next_avail(self.queue.next_avail().wrapping_sub(count));
+    }
+
+    /// How many chains the driver can have made available at a time.
+    #[must_use]
+    pub fn size(&self) -> u16 {
+        self.queue.size()
     }
 
     /// Answers every request there is, each with the number of bytes that `serve` says it has written, and leaves the

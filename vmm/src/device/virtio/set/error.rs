@@ -1,7 +1,7 @@
 //! What can go wrong with the set.
 
 use super::super::transport;
-use super::super::{SLOTS, blk};
+use super::super::{SLOTS, blk, net};
 
 /// Why the devices could not be made, restored or started.
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +36,23 @@ pub enum Error {
     /// Another file was given for a disk that the image does not have.
     #[error("the image has no disk `{id}`; it has {present}")]
     NoSuchDisk {
+        /// The id that was given.
+        id: String,
+        /// Those that there are.
+        present: String,
+    },
+    /// What is behind a network interface cannot be used.
+    #[error("cannot use network interface `{id}`")]
+    Net {
+        /// The interface's id.
+        id: String,
+        /// Why.
+        #[source]
+        source: net::Error,
+    },
+    /// Another TAP was given for an interface that the image does not have.
+    #[error("the image has no network interface `{id}`; it has {present}")]
+    NoSuchNet {
         /// The id that was given.
         id: String,
         /// Those that there are.

@@ -28,6 +28,7 @@ use vmm_sys_util::eventfd::EventFd;
 use super::Slot;
 use super::balloon::{Balloon, Valve};
 use super::blk::Blk;
+use super::net::Net;
 use super::rng::Rng;
 use super::transport::{self, Wiring};
 use crate::bus::{self, Bus};
@@ -57,6 +58,7 @@ pub struct VirtioSet {
     rng: Option<Shared<Rng>>,
     balloon: Option<(Shared<Balloon>, Arc<Valve>)>,
     disks: Vec<Shared<Blk>>,
+    nets: Vec<Shared<Net>>,
 }
 
 fn wiring(memory: &GuestRam) -> Result<Wiring, Error> {
@@ -67,11 +69,12 @@ fn wiring(memory: &GuestRam) -> Result<Wiring, Error> {
 impl VirtioSet {
     /// Every device, in no order that matters.
     fn all(&self) -> Vec<Arc<Mutex<dyn Member>>> {
-        let Self { rng, balloon, disks } = self;
+        let Self { rng, balloon, disks, nets } = self;
         let mut all: Vec<Arc<Mutex<dyn Member>>> = Vec::new();
         all.extend(rng.iter().map(|rng| Arc::clone(rng) as Arc<Mutex<dyn Member>>));
         all.extend(balloon.iter().map(|(balloon, _)| Arc::clone(balloon) as Arc<Mutex<dyn Member>>));
         all.extend(disks.iter().map(|disk| Arc::clone(disk) as Arc<Mutex<dyn Member>>));
+        all.extend(nets.iter().map(|net| Arc::clone(net) as Arc<Mutex<dyn Member>>));
         all
     }
 

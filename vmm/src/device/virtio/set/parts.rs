@@ -4,12 +4,14 @@ use std::sync::Arc;
 
 use super::super::balloon::{Balloon, Valve};
 use super::super::blk::{Blk, Disk, DiskId};
+use super::super::net::{self, Net, Tap};
+use super::super::rate::RateLimit;
 use super::super::rng::Rng;
 use super::super::transport::{self, Mmio};
 use super::super::{SLOTS, Slot};
 use super::member::shared;
 use super::{Error, VirtioSet, wiring};
-use crate::config::{DevicesConfig, DiskConfig};
+use crate::config::{DevicesConfig, DiskConfig, NetConfig, RateLimitConfig};
 use crate::memory::GuestRam;
 
 /// What a machine is to have, opened.
@@ -20,7 +22,9 @@ pub struct Parts {
     /// A balloon.
     pub balloon: bool,
     /// Disks, in the order in which the guest finds them. No two have one name.
-    pub disks: Vec<(DiskId, Disk)>,
+    pub disks: Vec<(DiskId, Disk, RateLimitConfig)>,
+    /// Network interfaces, in the order in which the guest finds them. No two have one name.
+    pub nets: Vec<net::Parts>,
 }
 
 impl Parts {
@@ -33,14 +37,31 @@ impl Parts {
         if count > SLOTS.into() {
             return Err(Error::TooMany { count });
         }
-        let DevicesConfig { disks, rng, balloon } = config;
+        let DevicesConfig { disks, rng, balloon, nets } = config;
         let open = |disk: &DiskConfig| {
-            let DiskConfig { id, path, read_only } = disk;
+            let DiskConfig { id, path, read_only, limit } = disk;
             let failed = |source| Error::Disk { id: id.as_str().to_owned(), source };
-            Ok((id.clone(), Disk::open(path, *read_only).map_err(failed)?))
+            Ok((id.clone(), Disk::open(path, *read_only).map_err(failed)?, *limit))
         };
-        Ok(Self { rng: *rng, balloon: *balloon, disks: disks.iter().map(open).collect::<Result<_, _>>()? })
+        Ok(Self {
+            rng: *rng,
+            balloon: *balloon,
+            disks: disks.iter().map(open).collect::<Result<_, _>>()?,
+            nets: nets.iter().map(attach).collect::<Result<_, _>>()?,
+        })
     }
+}
+
+fn attach(config: &NetConfig) -> Result<net::Parts, Error> {
+    let NetConfig { id, tap, mac, rx_limit, tx_limit } = config;
+    let failed = |source| Error::Net { id: id.as_str().to_owned(), source };
+    Ok(net::Parts {
+        id: id.clone(),
+        tap: Tap::open(tap).map_err(failed)?,
+        mac: *mac,
+        rx_limit: *rx_limit,
+        tx_limit: *tx_limit,
+    })
 }
 
 impl VirtioSet {
@@ -49,22 +70,29 @@ impl VirtioSet {
     /// # Errors
     /// There are too many, or the process may open no more descriptors.
     pub fn build(parts: Parts, memory: &GuestRam) -> Result<Self, Error> {
-        let Parts { rng, balloon, disks } = parts;
-        let count = disks.len() + usize::from(rng) + usize::from(balloon);
+        let Parts { rng, balloon, disks, nets } = parts;
+        let count = disks.len() + usize::from(rng) + usize::from(balloon) + nets.len();
         let mut slots = (0..SLOTS).filter_map(Slot::new);
         let mut place = || slots.next().ok_or(Error::TooMany { count });
-        let disks = disks.into_iter().map(|(id, disk)| {
-            let disk = Mmio::new(place()?, Blk::new(id, disk), wiring(memory)?);
+        let descriptor = |e| Error::SetUp(transport::Error::EventFd(e));
+        let disks = disks.into_iter().map(|(id, disk, limit)| {
+            let limit = RateLimit::new(&limit).map_err(descriptor)?;
+            let disk = Mmio::new(place()?, Blk::new(id, disk).limited(limit), wiring(memory)?);
             disk.map(shared).map_err(Error::SetUp)
         });
         let disks = disks.collect::<Result<_, _>>()?;
         let rng = rng.then(|| Mmio::new(place()?, Rng::default(), wiring(memory)?).map_err(Error::SetUp));
         let rng = rng.transpose()?.map(shared);
         let balloon = balloon.then(|| {
-            let valve = Valve::new().map_err(|e| Error::SetUp(transport::Error::EventFd(e)))?;
+            let valve = Valve::new().map_err(descriptor)?;
             let balloon = Mmio::new(place()?, Balloon::new(Arc::clone(&valve)), wiring(memory)?);
             Ok((shared(balloon.map_err(Error::SetUp)?), valve))
         });
-        Ok(Self { rng, balloon: balloon.transpose()?, disks })
+        let balloon = balloon.transpose()?;
+        let nets = nets.into_iter().map(|parts| {
+            let net = Net::new(parts).map_err(descriptor)?;
+            Mmio::new(place()?, net, wiring(memory)?).map(shared).map_err(Error::SetUp)
+        });
+        Ok(Self { rng, balloon, disks, nets: nets.collect::<Result<_, _>>()? })
     }
 }

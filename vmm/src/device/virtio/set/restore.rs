@@ -4,15 +4,16 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use snapshot_format::state::{VirtioBalloonState, VirtioBlkState, VirtioRngState};
+use snapshot_format::state::{VirtioBalloonState, VirtioBlkState, VirtioNetState, VirtioRngState};
 
 use super::super::balloon::{self, Valve};
 use super::super::blk::{self, Disk, DiskId};
+use super::super::net::{self, Tap};
 use super::super::rng;
 use super::super::transport::{self, Mmio};
 use super::member::shared;
 use super::{Error, VirtioSet, VirtioSetState, wiring};
-use crate::config::DeviceOverrides;
+use crate::config::{DeviceOverrides, NetId};
 use crate::lifecycle::Persist;
 use crate::memory::GuestRam;
 
@@ -22,6 +23,7 @@ pub struct SavedParts {
     rng: Option<VirtioRngState>,
     balloon: Option<VirtioBalloonState>,
     disks: Vec<(DiskId, VirtioBlkState, Disk)>,
+    nets: Vec<(NetId, VirtioNetState, Tap)>,
 }
 
 impl VirtioSet {
@@ -30,7 +32,7 @@ impl VirtioSet {
     /// # Errors
     /// A state is not one that such a device can have, or the process may open no more descriptors.
     pub fn restore(saved: SavedParts, memory: &GuestRam) -> Result<Self, Error> {
-        let SavedParts { rng, balloon, disks } = saved;
+        let SavedParts { rng, balloon, disks, nets } = saved;
         let rng = rng.map(|state| {
             let refused = |source| Error::Restore { section: rng::SECTION.to_owned(), source };
             Mmio::restore(state, wiring(memory)?).map(shared).map_err(refused)
@@ -48,7 +50,13 @@ impl VirtioSet {
             let wiring = blk::Wiring { transport: wiring(memory)?, id, disk };
             Mmio::restore(state, wiring).map(shared).map_err(|source| Error::Restore { section, source })
         });
-        let set = Self { rng, balloon, disks: disks.collect::<Result<_, _>>()? };
+        let nets = nets.into_iter().map(|(id, state, tap)| {
+            let section = net::section(&id);
+            let wiring = net::Wiring { transport: wiring(memory)?, id, tap };
+            Mmio::restore(state, wiring).map(shared).map_err(|source| Error::Restore { section, source })
+        });
+        let (disks, nets) = (disks.collect::<Result<_, _>>()?, nets.collect::<Result<_, _>>()?);
+        let set = Self { rng, balloon, disks, nets };
         let slots = set.slots();
         match slots.windows(2).find(|pair| pair[0] == pair[1]) {
             Some(pair) => Err(Error::SameSlot { slot: pair[0].number() }),
@@ -61,11 +69,14 @@ impl VirtioSetState {
     /// Opens what the devices need of the host, or `overrides` in its place. Nothing of a machine has to exist.
     ///
     /// # Errors
-    /// A disk is not there, busy or changed; or `overrides` name a device that the image does not have.
+    /// A disk or a TAP is not there, busy or changed; or `overrides` name a device that the image does not have.
     pub fn open(self, overrides: &DeviceOverrides) -> Result<SavedParts, Error> {
-        let Self { rng, balloon, disks } = self;
-        let DeviceOverrides { disks: instead } = overrides;
-        check_disks(instead.keys(), &disks)?;
+        let Self { rng, balloon, disks, nets } = self;
+        let DeviceOverrides { disks: instead, nets: other_taps } = overrides;
+        let unknown = |id: &str, present| Error::NoSuchDisk { id: id.to_owned(), present };
+        check_named(instead.keys().map(DiskId::as_str), &disks, unknown)?;
+        let unknown = |id: &str, present| Error::NoSuchNet { id: id.to_owned(), present };
+        check_named(other_taps.keys().map(NetId::as_str), &nets, unknown)?;
         let open = |(name, state): (String, VirtioBlkState)| {
             let opened = DiskId::new(&name).map_err(|_| blk::Error::Id { id: name.clone() }).and_then(|id| {
                 let disk = Disk::reopen(&state, instead.get(&id).map(PathBuf::as_path))?;
@@ -73,17 +84,25 @@ impl VirtioSetState {
             });
             opened.map_err(|source| Error::Disk { id: name, source })
         };
-        Ok(SavedParts { rng, balloon, disks: disks.into_iter().map(open).collect::<Result<_, _>>()? })
+        let attach = |(name, state): (String, VirtioNetState)| {
+            let attached = name.parse().map_err(|_| net::Error::Id { id: name.clone() }).and_then(|id| {
+                let tap = Tap::reopen(&state, other_taps.get(&id))?;
+                Ok((id, state, tap))
+            });
+            attached.map_err(|source| Error::Net { id: name, source })
+        };
+        let disks = disks.into_iter().map(open).collect::<Result<_, _>>()?;
+        Ok(SavedParts { rng, balloon, disks, nets: nets.into_iter().map(attach).collect::<Result<_, _>>()? })
     }
 }
 
-/// Every override is for a disk that there is.
-fn check_disks<'a>(
-    mut named: impl Iterator<Item = &'a DiskId>,
-    there: &BTreeMap<String, VirtioBlkState>,
+/// Every override is for a device that there is; else `unknown` of the first that is not, and those that there are.
+fn check_named<'a, State>(
+    mut named: impl Iterator<Item = &'a str>,
+    there: &BTreeMap<String, State>,
+    unknown: impl FnOnce(&str, String) -> Error,
 ) -> Result<(), Error> {
-    let Some(unknown) = named.find(|id| !there.contains_key(id.as_str())) else { return Ok(()) };
+    let Some(id) = named.find(|id| !there.contains_key(*id)) else { return Ok(()) };
     let present: Vec<String> = there.keys().map(|id| format!("`{id}`")).collect();
-    let present = if present.is_empty() { "none".to_owned() } else { present.join(", ") };
-    Err(Error::NoSuchDisk { id: unknown.as_str().to_owned(), present })
+    Err(unknown(id, if present.is_empty() { "none".to_owned() } else { present.join(", ") }))
 }

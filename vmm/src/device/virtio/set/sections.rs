@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use snapshot_format::state::{VirtioBalloonState, VirtioBlkState, VirtioRngState};
-use snapshot_format::{StateReader, StateWriter};
+use snapshot_format::state::{VirtioBalloonState, VirtioBlkState, VirtioNetState, VirtioRngState};
+use snapshot_format::{Saved, StateReader, StateWriter};
 
 use super::super::balloon;
 use super::super::blk::{self, Blk};
+use super::super::net::{self, Net};
 use super::super::rng;
 use super::VirtioSet;
 use super::member::{Shared, lock};
@@ -21,23 +22,32 @@ pub struct VirtioSetState {
     pub balloon: Option<VirtioBalloonState>,
     /// Sections `virtio-blk:ID`, by their ids.
     pub disks: BTreeMap<String, VirtioBlkState>,
+    /// Sections `virtio-net:ID`, by their ids.
+    pub nets: BTreeMap<String, VirtioNetState>,
 }
 
 impl VirtioSet {
     /// The guest-visible state of every device.
     #[must_use]
     pub fn save(&self, at_rest: &Quiesced<'_>) -> VirtioSetState {
-        let Self { rng, balloon, disks } = self;
+        let Self { rng, balloon, disks, nets } = self;
         let disk = |disk: &Shared<Blk>| {
             let disk = lock(disk);
             let id =
                 disk.device().expect("a machine at rest has quiesced its devices").id().as_str().to_owned();
             (id, disk.save(at_rest))
         };
+        let net = |net: &Shared<Net>| {
+            let net = lock(net);
+            let id =
+                net.device().expect("a machine at rest has quiesced its devices").id().as_str().to_owned();
+            (id, net.save(at_rest))
+        };
         VirtioSetState {
             rng: rng.as_ref().map(|rng| lock(rng).save(at_rest)),
             balloon: balloon.as_ref().map(|(balloon, _)| lock(balloon).save(at_rest)),
             disks: disks.iter().map(disk).collect(),
+            nets: nets.iter().map(net).collect(),
         }
     }
 }
@@ -48,14 +58,15 @@ impl VirtioSetState {
     /// # Errors
     /// As [`StateWriter::add`].
     pub fn write(&self, image: &mut StateWriter) -> Result<(), snapshot_format::Error> {
-        let Self { rng, balloon, disks } = self;
+        let Self { rng, balloon, disks, nets } = self;
         if let Some(rng) = rng {
             image.add(rng::SECTION, rng)?;
         }
         if let Some(balloon) = balloon {
             image.add(balloon::SECTION, balloon)?;
         }
-        disks.iter().try_for_each(|(id, disk)| image.add(&format!("{}:{id}", blk::KIND), disk))
+        disks.iter().try_for_each(|(id, disk)| image.add(&format!("{}:{id}", blk::KIND), disk))?;
+        nets.iter().try_for_each(|(id, net)| image.add(&format!("{}:{id}", net::KIND), net))
     }
 
     /// Takes the section of every device that there is.
@@ -63,14 +74,18 @@ impl VirtioSetState {
     /// # Errors
     /// As [`StateReader::take`].
     pub fn read(image: &mut StateReader<'_>) -> Result<Self, snapshot_format::Error> {
-        let id = |name: &str| Some(name.strip_prefix(blk::KIND)?.strip_prefix(':')?.to_owned());
-        let ids: Vec<String> = image.sections().iter().filter_map(|entry| id(&entry.name)).collect();
         let rng = image.contains(rng::SECTION).then(|| image.take(rng::SECTION)).transpose()?;
         let balloon = image.contains(balloon::SECTION).then(|| image.take(balloon::SECTION)).transpose()?;
-        let disk = |id: String| {
-            let state = image.take(&format!("{}:{id}", blk::KIND))?;
-            Ok((id, state))
-        };
-        Ok(Self { rng, balloon, disks: ids.into_iter().map(disk).collect::<Result<_, _>>()? })
+        Ok(Self { rng, balloon, disks: take_all(image, blk::KIND)?, nets: take_all(image, net::KIND)? })
     }
+}
+
+/// Every section of the kind, by what follows the colon.
+fn take_all<S: Saved>(
+    image: &mut StateReader<'_>,
+    kind: &str,
+) -> Result<BTreeMap<String, S>, snapshot_format::Error> {
+    let id = |name: &str| Some(name.strip_prefix(kind)?.strip_prefix(':')?.to_owned());
+    let ids: Vec<String> = image.sections().iter().filter_map(|entry| id(&entry.name)).collect();
+    ids.into_iter().map(|id| image.take(&format!("{kind}:{id}")).map(|state| (id, state))).collect()
 }

@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::fs;
 use std::sync::Arc;
 
@@ -10,7 +11,7 @@ use super::super::mock::*;
 use super::super::{SLOTS, Slot};
 use super::*;
 use crate::bus::BusDevice;
-use crate::config::{DeviceOverrides, DevicesConfig, DiskConfig};
+use crate::config::{DeviceOverrides, DevicesConfig, DiskConfig, RateLimitConfig};
 use crate::lifecycle::{Effect, Quiesced};
 
 /// The driver's access by address, as a vCPU's.
@@ -26,11 +27,11 @@ impl BusDevice for At<'_> {
     }
 }
 
-fn disks(dir: &TempDir, names: &[&str]) -> Vec<(DiskId, Disk)> {
+fn disks(dir: &TempDir, names: &[&str]) -> Vec<(DiskId, Disk, RateLimitConfig)> {
     let open = |name: &&str| {
         let path = dir.path().join(name);
         fs::write(&path, [1; 1024]).unwrap();
-        (DiskId::new(name).unwrap(), Disk::open(&path, false).unwrap())
+        (DiskId::new(name).unwrap(), Disk::open(&path, false).unwrap(), RateLimitConfig::default())
     };
     names.iter().map(open).collect()
 }
@@ -38,8 +39,9 @@ fn disks(dir: &TempDir, names: &[&str]) -> Vec<(DiskId, Disk)> {
 #[test]
 fn each_device_has_a_place_an_interrupt_and_doorbells_of_its_own() {
     let dir = TempDir::new().unwrap();
-    let set = VirtioSet::build(Parts { rng: true, balloon: false, disks: disks(&dir, &["b", "a"]) }, &ram())
-        .unwrap();
+    let set =
+        VirtioSet::build(Parts { rng: true, disks: disks(&dir, &["b", "a"]), ..Parts::default() }, &ram())
+            .unwrap();
     let slots: Vec<(u64, u32)> = set.slots().iter().map(|slot| (slot.base(), slot.gsi())).collect();
     assert_eq!(slots, [(0xc000_1000, 16), (0xc000_2000, 17), (0xc000_3000, 18)]);
     let mut lines: Vec<u32> = set.lines().iter().map(|(gsi, _)| *gsi).collect();
@@ -64,7 +66,7 @@ fn what_does_not_fit_or_cannot_be_opened_is_refused() {
     let dir = TempDir::new().unwrap();
     let many = disks(&dir, &["0", "1", "2", "3", "4", "5", "6", "7"]);
     assert!(matches!(
-        VirtioSet::build(Parts { rng: true, balloon: false, disks: many }, &ram()),
+        VirtioSet::build(Parts { rng: true, disks: many, ..Parts::default() }, &ram()),
         Err(Error::TooMany { count: 9 })
     ));
     let path = dir.path().join("0");
@@ -72,15 +74,19 @@ fn what_does_not_fit_or_cannot_be_opened_is_refused() {
         id: DiskId::new(&id.to_string()).unwrap(),
         path: path.clone(),
         read_only: true,
+        limit: RateLimitConfig::default(),
     };
-    let many = DevicesConfig { disks: (0..9).map(disk).collect(), rng: false, balloon: false };
+    let many =
+        DevicesConfig { disks: (0..9).map(disk).collect(), rng: false, balloon: false, nets: Vec::new() };
     assert!(matches!(Parts::open(&many), Err(Error::TooMany { count: 9 })));
-    let most = DevicesConfig { disks: (0..8).map(disk).collect(), rng: false, balloon: false };
+    let most =
+        DevicesConfig { disks: (0..8).map(disk).collect(), rng: false, balloon: false, nets: Vec::new() };
     assert_eq!(Parts::open(&most).unwrap().disks.len(), 8);
     let none = DevicesConfig {
         disks: vec![DiskConfig { path: dir.path().join("none"), ..disk(0) }],
         rng: true,
         balloon: false,
+        nets: Vec::new(),
     };
     assert!(matches!(Parts::open(&none), Err(Error::Disk { id, .. }) if id == "0"));
 }
@@ -90,8 +96,9 @@ fn what_does_not_fit_or_cannot_be_opened_is_refused() {
 fn a_set_goes_through_an_image() {
     let dir = TempDir::new().unwrap();
     let memory = ram();
-    let set = VirtioSet::build(Parts { rng: true, balloon: false, disks: disks(&dir, &["root"]) }, &memory)
-        .unwrap();
+    let set =
+        VirtioSet::build(Parts { rng: true, disks: disks(&dir, &["root"]), ..Parts::default() }, &memory)
+            .unwrap();
     let mut mmio = Bus::default();
     set.plug(&mut mmio).unwrap();
     set.resume().unwrap();
@@ -130,12 +137,15 @@ fn a_set_goes_through_an_image() {
 #[test]
 fn disks_are_opened_as_the_image_or_the_user_says() {
     let dir = TempDir::new().unwrap();
-    let set =
-        VirtioSet::build(Parts { rng: false, balloon: false, disks: disks(&dir, &["data", "root"]) }, &ram())
-            .unwrap();
+    let set = VirtioSet::build(
+        Parts { rng: false, disks: disks(&dir, &["data", "root"]), ..Parts::default() },
+        &ram(),
+    )
+    .unwrap();
     let state = set.save(&Quiesced::in_test());
     let instead = |id: &str, name: &str| DeviceOverrides {
         disks: [(DiskId::new(id).unwrap(), dir.path().join(name))].into(),
+        nets: BTreeMap::new(),
     };
     assert!(
         matches!(state.clone().open(&DeviceOverrides::default()), Err(Error::Disk { .. })),
@@ -159,7 +169,8 @@ fn disks_are_opened_as_the_image_or_the_user_says() {
 fn two_devices_in_one_place_are_refused() {
     let dir = TempDir::new().unwrap();
     let set =
-        VirtioSet::build(Parts { rng: true, balloon: false, disks: disks(&dir, &["root"]) }, &ram()).unwrap();
+        VirtioSet::build(Parts { rng: true, disks: disks(&dir, &["root"]), ..Parts::default() }, &ram())
+            .unwrap();
     let mut state = set.save(&Quiesced::in_test());
     drop(set);
     state.rng.as_mut().unwrap().transport.slot = 0;
@@ -185,7 +196,7 @@ fn a_kernel_is_told_of_a_place() {
 /// Only handles: every clone means the same devices.
 #[test]
 fn clones_share_the_devices() {
-    let set = VirtioSet::build(Parts { rng: true, balloon: false, disks: Vec::new() }, &ram()).unwrap();
+    let set = VirtioSet::build(Parts { rng: true, ..Parts::default() }, &ram()).unwrap();
     let (one, other) = (set.doorbells(), set.clone().doorbells());
     assert!(Arc::ptr_eq(&one[0].eventfd, &other[0].eventfd));
 }

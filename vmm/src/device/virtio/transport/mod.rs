@@ -17,7 +17,7 @@ use vmm_sys_util::eventfd::EventFd;
 pub use interrupt::Interrupt;
 
 use super::queue::{Queues, SetupError, Virtqueue};
-use super::{ConfigSpace, Slot, VirtioDevice, feature};
+use super::{ConfigSpace, Slot, VirtioDevice, feature, rate};
 use crate::bus::BusDevice;
 use crate::irq::IrqLine;
 use crate::lifecycle::Effect;
@@ -88,6 +88,9 @@ pub enum Error {
         /// Of this device.
         present: usize,
     },
+    /// A rate limit cannot be as it was saved.
+    #[error("a rate limit cannot be used")]
+    Rate(#[from] rate::Refused),
     /// A queue cannot be as it was saved.
     #[error("queue {queue} cannot be used")]
     Queue {
