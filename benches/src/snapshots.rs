@@ -53,7 +53,11 @@ fn take(program: &Program, guest: Guest, dir: &Path) -> Result<Cost> {
     vm.line_that_is(READY)?;
     let client = Client::connect_within(&socket, SOCKET_PATIENCE)?;
     let asked = Instant::now();
-    let answer = client.ask(&Request::Snapshot(SnapshotRequest { out: image.clone(), resume: true }))?;
+    let answer = client.ask(&Request::Snapshot(SnapshotRequest {
+        out: image.clone(),
+        resume: true,
+        reclaim_ms: 0,
+    }))?;
     let total = asked.elapsed();
     let Answer::Snapshot(summary) = answer else {
         bail!("the VM answered a snapshot with something else");

@@ -1,5 +1,5 @@
 #!/bin/busybox sh
-# modules: pvpanic_mmio
+# modules: pvpanic_mmio virtio_mmio virtio_balloon virtio_blk
 # Counts on the console, once the host asks for it, and answers commands typed there: what the tests of stock kernels
 # look at before and after a restore. Every answer is one line and begins with the command's name.
 #
@@ -41,6 +41,9 @@ while :; do
         file) # so many MiB of page cache that nobody writes again
             guest-probe fill $argument >/run/file
             echo "file sum=$(md5sum </run/file | cut -c 1-32)" ;;
+        sum) echo "sum sum=$(md5sum </run/file | cut -c 1-32)" ;;
+        cache) dd if=/dev/vda of=/dev/null bs=1M 2>/dev/null; echo "cache $(grep ^Buffers: /proc/meminfo)" ;;
+        drop) sync; echo 3 >/proc/sys/vm/drop_caches; echo "drop $(grep ^Buffers: /proc/meminfo)" ;;
         count) count & ;;
         watch) guest-probe watch & ;;
         load) guest-probe load /run/file & ;;

@@ -3,6 +3,7 @@
 //! What the guest does is `tests/guests/stock.sh`. Times are the guest's own and the host's; where the host is the lab,
 //! neither says anything about speed, so nothing here demands any.
 
+mod balloon;
 mod checks;
 mod endings;
 mod guest;
@@ -48,6 +49,8 @@ fn main() -> ExitCode {
         case("tscs_stay_in_step", time::tscs_stay_in_step),
         apart(GENERIC_6_1),
         apart(CLOUD_6_12),
+        case("a_balloon_empties_the_image", balloon::empties_the_image),
+        case("a_bake_waits_for_free_memory", balloon::a_bake_waits_for_free_memory),
         case("power_off", endings::power_off),
         case("reboot", endings::reboot),
         case("panic_without_a_driver_is_a_reset", endings::panic_without_a_driver),

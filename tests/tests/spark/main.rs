@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use rekindle_tests::Need;
 
 mod bake;
+mod balloon;
 mod clock;
 mod console;
 mod control;
@@ -27,6 +28,7 @@ fn main() -> ExitCode {
         endings::cases(),
         identity::cases(),
         bake::cases(),
+        balloon::cases(),
         virtio::cases(),
     ];
     rekindle_tests::main(cases.into_iter().flatten().collect(), 2)

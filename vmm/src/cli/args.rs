@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 use vmm::config::{
-    BakeConfig, BootConfig, CpuCount, Error, KernelConfig, MemoryMode, MemorySize, ReadyConfig, ReportTarget,
-    RestoreConfig, SerialConfig, Timeout, VmConfig,
+    BakeConfig, BootConfig, CpuCount, Error, KernelConfig, MemoryMode, MemorySize, ReadyConfig, ReclaimLimit,
+    ReportTarget, RestoreConfig, SerialConfig, Timeout, VmConfig,
 };
 
 use super::devices::{DeviceArgs, OverrideArgs};
@@ -150,6 +150,10 @@ pub(super) struct BakeArgs {
     /// How long the guest may take to become ready: a whole number with ms, s or m, 1ms to 1440m
     #[arg(long, value_name = "TIME", default_value_t, value_parser = value::text::<Timeout>)]
     timeout: Timeout,
+    /// Once it is ready, let it run on until it has given its free memory back, through its balloon, and for so long at
+    /// most: a whole number with ms, s or m, 1ms to 1m [default: the image is of the moment at which it is ready]
+    #[arg(long, value_name = "TIME", requires = "balloon", value_parser = value::text::<ReclaimLimit>)]
+    reclaim: Option<ReclaimLimit>,
     /// The guest's console: stdio, null or file:PATH (created or emptied) [default: null]
     #[arg(long, value_name = "WHERE", value_parser = value::serial())]
     serial: Option<SerialConfig>,
@@ -163,9 +167,9 @@ impl TryFrom<BakeArgs> for BakeConfig {
 
     /// A bake is part of a build, where nobody types: its console is not taken from the build's stdin unless asked.
     fn try_from(args: BakeArgs) -> Result<Self, Error> {
-        let BakeArgs { vm, ready, out, timeout, serial, api_socket } = args;
+        let BakeArgs { vm, ready, out, timeout, reclaim, serial, api_socket } = args;
         let vm = vm.into_config(serial.unwrap_or(SerialConfig::Null))?;
-        Ok(Self { vm, ready, out, timeout, api_socket })
+        Ok(Self { vm, ready, out, timeout, reclaim, api_socket })
     }
 }
 
@@ -180,6 +184,10 @@ pub(super) struct SnapshotArgs {
     /// Let the guest run afterwards [default: it stays paused]
     #[arg(long)]
     pub(super) resume: bool,
+    /// First have the guest give its free memory back, through its balloon, and wait for that so long at most: a whole
+    /// number with ms, s or m, 1ms to 1m [default: not asked]
+    #[arg(long, value_name = "TIME", value_parser = value::text::<ReclaimLimit>)]
+    pub(super) reclaim: Option<ReclaimLimit>,
 }
 
 #[derive(Debug, Args)]

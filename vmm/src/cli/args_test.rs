@@ -81,10 +81,11 @@ fn bake_and_restore() {
     let Ok(Command::Bake(args)) = parse(&["bake", "--ready", "serial:login:", "--out", "o"]) else {
         panic!()
     };
-    let BakeConfig { vm, ready, out, timeout, api_socket } = args.try_into().unwrap();
+    let BakeConfig { vm, ready, out, timeout, reclaim, api_socket } = args.try_into().unwrap();
     assert_eq!(vm, VmConfig { serial: SerialConfig::Null, ..VmConfig::default() });
     assert!(matches!(ready, ReadyConfig::Serial(pattern) if pattern.regex().as_str() == "login:"));
     assert_eq!((out, timeout, api_socket), (PathBuf::from("o"), Timeout::DEFAULT, None));
+    assert_eq!(reclaim, None);
 
     let line = [
         "restore",

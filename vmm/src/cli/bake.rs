@@ -1,12 +1,13 @@
 //! `rekindle bake`.
 
+use std::sync::Arc;
 use std::time::Instant;
 
-use anyhow::{Result, bail};
-use vmm::config::{BakeConfig, ReadyConfig};
+use anyhow::{Context, Result, bail};
+use vmm::config::{BakeConfig, ReadyConfig, ReclaimLimit};
 use vmm::device::serial::{ConsoleTap, ReadyPattern};
 use vmm::lifecycle::StopReason;
-use vmm::machine::Guest;
+use vmm::machine::{Guest, Halted, PausedVm, Reclaimed};
 use vmm::snapshot;
 use vmm::supervisor::Ending;
 
@@ -16,7 +17,7 @@ use super::session::Session;
 
 /// Boots a guest, waits until it is ready, writes the image.
 pub(super) fn run(args: BakeArgs) -> Result<()> {
-    let BakeConfig { vm, ready, out, timeout, api_socket } = BakeConfig::try_from(args)?;
+    let BakeConfig { vm, ready, out, timeout, reclaim, api_socket } = BakeConfig::try_from(args)?;
     let guest = Guest::open(&vm)?;
     let mut session = Session::new(vm.serial, api_socket)?;
     // Before the boot: a build should not wait a minute to be told that its output exists.
@@ -32,6 +33,10 @@ pub(super) fn run(args: BakeArgs) -> Result<()> {
     match session.run(machine, Some(deadline), None)? {
         Ending::Guest(StopReason::Ready, machine) => {
             let cancelled = || session.is_interrupted();
+            let machine = match reclaim {
+                Some(limit) => without_free_memory(*machine, limit, &cancelled)?,
+                None => *machine,
+            };
             snapshot::take(&machine, &out, &cancelled)?.commit(&cancelled)?;
             Ok(())
         }
@@ -40,5 +45,34 @@ pub(super) fn run(args: BakeArgs) -> Result<()> {
         Ending::Guest(reason, _) => bail!(GuestFailed::EndedUnready(story(reason))),
         Ending::Late => bail!(GuestFailed::NotReady(timeout.get())),
         Ending::Signal(_) | Ending::Asked | Ending::Quit => bail!(Interrupted),
+    }
+}
+
+/// Lets a guest that is ready run on until it has given its free memory back.
+fn without_free_memory(
+    machine: PausedVm,
+    limit: ReclaimLimit,
+    cancelled: &dyn Fn() -> bool,
+) -> Result<PausedVm> {
+    let valve = machine.virtio().valve().cloned();
+    let valve = valve.context("the VM has no balloon: --reclaim needs --balloon")?;
+    let running = machine.resume()?;
+    let returned = Arc::clone(running.returned());
+    // To read the counter loses nothing: `halt` asks every thread.
+    let how_far = vmm::machine::reclaim(&valve, limit.get(), &mut || cancelled() || returned.read().is_ok());
+    let Halted { vm, reason } = running.halt()?;
+    match (reason, how_far) {
+        (None | Some(StopReason::Ready), Reclaimed::Whole) => Ok(vm),
+        (None | Some(StopReason::Ready), Reclaimed::InPart) => {
+            tracing::warn!(limit = ?limit.get(), "the guest has not given all of its free memory back");
+            Ok(vm)
+        }
+        (None | Some(StopReason::Ready), Reclaimed::NoDriver) => bail!(
+            "the guest does not say how much of its memory is free: its kernel needs a driver for the balloon, the module \
+             virtio-balloon, by the time that it is ready"
+        ),
+        (Some(StopReason::Panic), _) => bail!(GuestFailed::Panic),
+        (Some(StopReason::TripleFault), _) => bail!(GuestFailed::TripleFault),
+        (Some(reason), _) => bail!(GuestFailed::EndedUnready(story(reason))),
     }
 }

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use vmm::config::ReclaimLimit;
 use vmm::control::{Answer, Client, Request, SnapshotRequest, SnapshotSummary};
 
 use super::args::SnapshotArgs;
@@ -11,14 +12,18 @@ use super::output;
 
 /// Asks a VM to write itself to an image.
 pub(super) fn run(args: SnapshotArgs) -> Result<()> {
-    let SnapshotArgs { socket, out, resume } = args;
+    let SnapshotArgs { socket, out, resume, reclaim } = args;
     // The VM may have been started in another directory.
     let absolute =
         std::path::absolute(&out).with_context(|| format!("cannot name the image `{}`", out.display()))?;
-    let request = Request::Snapshot(SnapshotRequest { out: absolute, resume });
+    let request = Request::Snapshot(SnapshotRequest {
+        out: absolute,
+        resume,
+        reclaim_ms: reclaim.map_or(0, ReclaimLimit::milliseconds),
+    });
     match Client::connect(&socket.api_socket)?.ask(&request)? {
         Answer::Snapshot(summary) => output::text(&render(&out, summary, resume)),
-        Answer::Done | Answer::Description(_) => Ok(()),
+        Answer::Done | Answer::Description(_) | Answer::Balloon(_) | Answer::BalloonStats(_) => Ok(()),
     }
 }
 

@@ -61,7 +61,7 @@ fn a_snapshot_goes_where_the_user_is_not_where_the_vm_is() {
     let (asked, result) =
         run(&["snapshot", "--out", "images/warm", "--resume"], Ok(Answer::Snapshot(summary)));
     let out = std::env::current_dir().unwrap().join("images/warm");
-    assert_eq!(asked, Request::Snapshot(SnapshotRequest { out, resume: true }));
+    assert_eq!(asked, Request::Snapshot(SnapshotRequest { out, resume: true, reclaim_ms: 0 }));
     result.unwrap();
 }
 

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use regex::bytes::{Regex, RegexBuilder};
 
-use super::{Error, Timeout, VmConfig};
+use super::{Error, ReclaimLimit, Timeout, VmConfig};
 
 /// A regular expression over the bytes of the guest's console.
 ///
@@ -78,6 +78,8 @@ pub struct BakeConfig {
     pub out: PathBuf,
     /// How long the guest may take to become ready.
     pub timeout: Timeout,
+    /// For how long it may then give its free memory back; `None` for not at all.
+    pub reclaim: Option<ReclaimLimit>,
     /// Where the control API listens meanwhile; `None` for no API.
     pub api_socket: Option<PathBuf>,
 }

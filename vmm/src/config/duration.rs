@@ -6,6 +6,36 @@ use std::time::Duration;
 
 use super::Error;
 
+/// How long to wait for a guest's free memory: from 1 ms to a minute, written as a [`Timeout`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReclaimLimit(Timeout);
+
+impl ReclaimLimit {
+    /// The limit.
+    #[must_use]
+    pub fn get(self) -> Duration {
+        self.0.get()
+    }
+
+    /// The limit in milliseconds.
+    #[must_use]
+    pub fn milliseconds(self) -> u64 {
+        self.get().as_millis() as u64
+    }
+}
+
+impl FromStr for ReclaimLimit {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let limit: Timeout = text.parse()?;
+        if limit.get() > Duration::from_secs(60) {
+            return Err(Error::ReclaimRange { value: text.to_owned() });
+        }
+        Ok(Self(limit))
+    }
+}
+
 /// A time limit from 1 ms to 24 h, written as a whole number with `ms`, `s` or `m`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Timeout(Duration);

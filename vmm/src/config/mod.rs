@@ -20,7 +20,7 @@ pub use boot::{BootConfig, KernelConfig, VmConfig};
 pub use cpus::CpuCount;
 pub use devices::{DeviceOverrides, DevicesConfig};
 pub use disk::{DiskConfig, DiskId, DiskPath};
-pub use duration::Timeout;
+pub use duration::{ReclaimLimit, Timeout};
 pub use memory::MemorySize;
 pub use net::{MacAddr, NetConfig, NetId, NetOverride, TapName};
 pub use rate::{BucketConfig, RateLimitConfig, RateUnit};
@@ -129,6 +129,12 @@ pub enum Error {
     /// Not within [`Timeout::MIN`] and [`Timeout::MAX`].
     #[error("time limit `{value}` is out of range; give 1ms to 1440m")]
     TimeoutRange {
+        /// What was given.
+        value: String,
+    },
+    /// More than a minute.
+    #[error("`{value}` is too long to wait for free memory; give 1ms to 1m")]
+    ReclaimRange {
         /// What was given.
         value: String,
     },

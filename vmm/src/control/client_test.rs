@@ -42,7 +42,8 @@ fn nobody_there() {
 
 #[test]
 fn answers_that_are_not_ours() {
-    let snapshot = Request::Snapshot(SnapshotRequest { out: PathBuf::from("a"), resume: false });
+    let snapshot =
+        Request::Snapshot(SnapshotRequest { out: PathBuf::from("a"), resume: false, reclaim_ms: 0 });
     for (reply, request) in [
         (&b"220 smtp.example ESMTP\r\n\r\n"[..], &Request::Describe),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}", &Request::Describe),

@@ -9,7 +9,7 @@ use super::*;
 static OPEN: AtomicBool = AtomicBool::new(false);
 
 fn snapshot() -> Request {
-    Request::Snapshot(SnapshotRequest { out: "image".into(), resume: true })
+    Request::Snapshot(SnapshotRequest { out: "image".into(), resume: true, reclaim_ms: 0 })
 }
 
 fn next(mailbox: &Mailbox) -> Letter {

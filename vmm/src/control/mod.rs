@@ -25,7 +25,9 @@ mod socket;
 pub use client::Client;
 pub use fault::{Fault, print_chain};
 pub use mailbox::{Letter, Mailbox, Postbox};
-pub use request::{Answer, Description, Reply, Request, SnapshotRequest, SnapshotSummary, VmState};
+pub use request::{
+    Answer, Balloon, BalloonStats, Description, Reply, Request, SnapshotRequest, SnapshotSummary, VmState,
+};
 pub use server::Server;
 pub use socket::ControlSocket;
 

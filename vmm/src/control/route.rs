@@ -3,7 +3,7 @@
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::{Answer, Error, Fault, Request, SnapshotRequest};
+use super::{Answer, Balloon, Error, Fault, Request, SnapshotRequest};
 
 /// One request before it is understood, or after it has been spelled out.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,7 +46,12 @@ pub(super) fn parse(spelled: &Spelled) -> Result<Request, Fault> {
     let Spelled { method, path, body } = spelled;
     match (method.as_str(), path.as_str()) {
         ("GET", "/") if body.is_empty() => Ok(Request::Describe),
-        ("GET", "/") => Err(Fault::refused("GET request cannot have a body.")),
+        ("GET", "/balloon") if body.is_empty() => Ok(Request::DescribeBalloon),
+        ("GET", "/balloon/statistics") if body.is_empty() => Ok(Request::BalloonStats),
+        ("GET", "/" | "/balloon" | "/balloon/statistics") => {
+            Err(Fault::refused("GET request cannot have a body."))
+        }
+        ("PATCH", "/balloon") => Ok(Request::SetBalloon(json::<Balloon>(body)?)),
         ("PATCH", "/vm") => Ok(match json::<VmBody>(body)?.state {
             VmTarget::Paused => Request::Pause,
             VmTarget::Resumed => Request::Resume,
@@ -58,6 +63,10 @@ pub(super) fn parse(spelled: &Spelled) -> Result<Request, Fault> {
                 return Err(Fault::refused(
                     "`out` is not the path of an image: it is empty or has a NUL in it",
                 ));
+            }
+            if snapshot.reclaim_ms > SnapshotRequest::MOST_RECLAIM_MS {
+                let refusal = format!("`reclaim_ms` is more than {}", SnapshotRequest::MOST_RECLAIM_MS);
+                return Err(Fault::refused(refusal));
             }
             Ok(Request::Snapshot(snapshot))
         }
@@ -89,6 +98,9 @@ pub(super) fn spell(request: &Request) -> Result<Spelled, Error> {
             }
             ("PUT", "/snapshot", bytes(snapshot))
         }
+        Request::DescribeBalloon => ("GET", "/balloon", Vec::new()),
+        Request::SetBalloon(size) => ("PATCH", "/balloon", bytes(size)),
+        Request::BalloonStats => ("GET", "/balloon/statistics", Vec::new()),
         Request::Stop => ("PUT", "/stop", Vec::new()),
         Request::SendCtrlAltDel => {
             ("PUT", "/actions", bytes(&ActionBody { action_type: Action::SendCtrlAltDel }))
@@ -102,6 +114,8 @@ pub(super) fn spell_answer(answer: &Answer) -> Option<Vec<u8>> {
     match answer {
         Answer::Done => None,
         Answer::Description(description) => Some(bytes(description)),
+        Answer::Balloon(size) => Some(bytes(size)),
+        Answer::BalloonStats(stats) => Some(bytes(stats)),
         Answer::Snapshot(summary) => Some(bytes(summary)),
     }
 }
@@ -111,7 +125,13 @@ pub(super) fn parse_answer(request: &Request, body: &[u8]) -> Option<Answer> {
     match request {
         Request::Describe => serde_json::from_slice(body).ok().map(Answer::Description),
         Request::Snapshot(_) => serde_json::from_slice(body).ok().map(Answer::Snapshot),
-        Request::Pause | Request::Resume | Request::Stop | Request::SendCtrlAltDel => None,
+        Request::DescribeBalloon => serde_json::from_slice(body).ok().map(Answer::Balloon),
+        Request::BalloonStats => serde_json::from_slice(body).ok().map(Answer::BalloonStats),
+        Request::Pause
+        | Request::Resume
+        | Request::Stop
+        | Request::SetBalloon(_)
+        | Request::SendCtrlAltDel => None,
     }
 }
 

@@ -8,7 +8,7 @@ fn spelled(method: &str, path: &str, body: &str) -> Spelled {
 }
 
 fn snapshot(out: &str, resume: bool) -> Request {
-    Request::Snapshot(SnapshotRequest { out: out.into(), resume })
+    Request::Snapshot(SnapshotRequest { out: out.into(), resume, reclaim_ms: 0 })
 }
 
 #[test]
@@ -19,6 +19,9 @@ fn requests_that_are_understood() {
         ("PATCH", "/vm", r#" { "state" : "Resumed" } "#, Request::Resume),
         ("PUT", "/snapshot", r#"{"out":"a/b"}"#, snapshot("a/b", false)),
         ("PUT", "/snapshot", r#"{"resume":true,"out":"/a"}"#, snapshot("/a", true)),
+        ("GET", "/balloon", "", Request::DescribeBalloon),
+        ("PATCH", "/balloon", r#"{"amount_mib":5}"#, Request::SetBalloon(Balloon { amount_mib: 5 })),
+        ("GET", "/balloon/statistics", "", Request::BalloonStats),
         ("PUT", "/stop", "", Request::Stop),
         ("PUT", "/stop", "{}", Request::Stop),
         ("PUT", "/actions", r#"{"action_type":"SendCtrlAltDel"}"#, Request::SendCtrlAltDel),
@@ -33,6 +36,10 @@ fn requests_that_are_refused() {
     const PATH: &str = "Invalid request method and/or path: ";
     for (method, path, body, message) in [
         ("GET", "/", "{}", "GET request cannot have a body."),
+        ("GET", "/balloon", "{}", "GET request cannot have a body."),
+        ("PATCH", "/balloon", r#"{"amount_mib":-1}"#, JSON),
+        ("PATCH", "/balloon", r#"{"amount_mib":1,"deflate_on_oom":true}"#, JSON),
+        ("PUT", "/snapshot", r#"{"out":"a","reclaim_ms":60001}"#, "`reclaim_ms` is more than 60000"),
         ("GET", "/x", "", "Invalid request method and/or path: GET /x."),
         ("PUT", "/", "", PATH),
         ("get", "/", "", PATH),
@@ -88,7 +95,7 @@ fn a_path_that_json_cannot_carry_is_refused_by_the_client() {
     use std::ffi::OsStr;
     use std::os::unix::ffi::OsStrExt;
     let out = OsStr::from_bytes(b"/\xff").into();
-    let refused = spell(&Request::Snapshot(SnapshotRequest { out, resume: false }));
+    let refused = spell(&Request::Snapshot(SnapshotRequest { out, resume: false, reclaim_ms: 0 }));
     assert!(matches!(refused, Err(Error::PathNotUtf8 { .. })));
 }
 
@@ -113,4 +120,16 @@ fn answers_come_back_as_they_were() {
     assert_eq!(parse_answer(&Request::Describe, &body), None);
     assert_eq!(parse_answer(&Request::Stop, &body), None);
     assert_eq!(spell_answer(&Answer::Done), None);
+
+    let size = Answer::Balloon(Balloon { amount_mib: 9 });
+    let body = spell_answer(&size).unwrap();
+    assert_eq!(String::from_utf8_lossy(&body), r#"{"amount_mib":9}"#);
+    assert_eq!(parse_answer(&Request::DescribeBalloon, &body), Some(size));
+    let stats = BalloonStats { target_pages: 256, target_mib: 1, free_memory: Some(7), ..Default::default() };
+    let body = spell_answer(&Answer::BalloonStats(stats)).unwrap();
+    assert_eq!(
+        String::from_utf8_lossy(&body),
+        r#"{"target_pages":256,"actual_pages":0,"target_mib":1,"actual_mib":0,"free_memory":7}"#
+    );
+    assert_eq!(parse_answer(&Request::BalloonStats, &body), Some(Answer::BalloonStats(stats)));
 }

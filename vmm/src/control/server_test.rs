@@ -78,7 +78,9 @@ fn run(mailbox: &Mailbox, server: Server) -> Vec<Request> {
             Request::SendCtrlAltDel => {
                 letter.reply(Err(Fault { message: "no keyboard".into(), exit_code: 5 }))
             }
-            Request::Pause | Request::Resume => letter.reply(Ok(Answer::Done)),
+            Request::DescribeBalloon => letter.reply(Ok(Answer::Balloon(Balloon { amount_mib: 3 }))),
+            Request::BalloonStats => letter.reply(Ok(Answer::BalloonStats(BalloonStats::default()))),
+            Request::Pause | Request::Resume | Request::SetBalloon(_) => letter.reply(Ok(Answer::Done)),
             Request::Stop => {
                 letter.reply(Ok(Answer::Done));
                 drop(server);
@@ -118,7 +120,7 @@ fn every_request_reaches_the_machine_and_its_answer_comes_back() {
     assert_eq!(vm.ask(&Request::Describe).unwrap(), Answer::Description(describe()));
     assert_eq!(vm.ask(&Request::Pause).unwrap(), Answer::Done);
     assert_eq!(vm.ask(&Request::Resume).unwrap(), Answer::Done);
-    let snapshot = Request::Snapshot(SnapshotRequest { out: "/i".into(), resume: true });
+    let snapshot = Request::Snapshot(SnapshotRequest { out: "/i".into(), resume: true, reclaim_ms: 0 });
     let summary = SnapshotSummary { paused_us: 5, memory_bytes: 4096 };
     assert_eq!(vm.ask(&snapshot).unwrap(), Answer::Snapshot(summary));
     let Err(Error::Fault(fault)) = vm.ask(&Request::SendCtrlAltDel) else { panic!() };

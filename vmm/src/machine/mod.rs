@@ -15,6 +15,7 @@ mod connections;
 mod frame;
 mod host;
 mod paused;
+mod reclaim;
 mod running;
 
 pub use builder::Guest;
@@ -23,6 +24,7 @@ pub use frame::{Frame, GuestFacts};
 pub use host::{Host, KvmKind};
 pub(crate) use paused::Parts;
 pub use paused::PausedVm;
+pub use reclaim::{Reclaimed, reclaim};
 pub use running::{Halted, RunningVm};
 
 use std::io;

@@ -21,6 +21,9 @@ impl Supervisor<'_> {
                 self.resume(ops);
                 self.done()
             }
+            Request::DescribeBalloon => self.describe_balloon(),
+            Request::SetBalloon(size) => self.set_balloon(*size),
+            Request::BalloonStats => self.balloon_stats(),
             Request::SendCtrlAltDel => self.press_ctrl_alt_del(),
         };
         letter.reply(reply);

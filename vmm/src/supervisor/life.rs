@@ -7,6 +7,7 @@ use vmm_sys_util::eventfd::EventFd;
 
 use super::Error;
 use crate::device::DeviceSet;
+use crate::device::virtio::balloon::Valve;
 use crate::lifecycle::StopReason;
 use crate::machine::{PausedVm, RunningVm};
 
@@ -19,6 +20,10 @@ pub(super) struct Life {
     /// The same for all the VM's life, so that the event loop watches one descriptor.
     returned: Arc<EventFd>,
     devices: DeviceSet,
+    /// The hand on its balloon.
+    valve: Option<Arc<Valve>>,
+    /// Its RAM.
+    memory_bytes: u64,
 }
 
 enum State {
@@ -32,9 +37,11 @@ impl Life {
     /// The first resume.
     pub(super) fn start(vm: PausedVm) -> Result<Self, Error> {
         let devices = vm.devices().clone();
+        let valve = vm.virtio().valve().cloned();
+        let memory_bytes = vm.memory().placement().iter().map(|region| region.pages().bytes()).sum();
         let running = vm.resume().map_err(Error::Machine)?;
         let returned = Arc::clone(running.returned());
-        Ok(Self { state: State::Running(Box::new(running)), returned, devices })
+        Ok(Self { state: State::Running(Box::new(running)), returned, devices, valve, memory_bytes })
     }
 
     /// Readable when a vCPU thread has returned.
@@ -45,6 +52,26 @@ impl Life {
     /// Whether a vCPU thread has returned since the last time this was asked or the guest was halted.
     pub(super) fn someone_returned(&self) -> bool {
         self.returned.read().is_ok()
+    }
+
+    /// Whether one has returned, without forgetting it.
+    pub(super) fn has_stopped(&self) -> bool {
+        let stopped = self.returned.read().is_ok();
+        if stopped {
+            // Fails only if it is full.
+            let _ = self.returned.write(1);
+        }
+        stopped
+    }
+
+    /// The hand on the balloon, if there is one.
+    pub(super) fn valve(&self) -> Option<&Arc<Valve>> {
+        self.valve.as_ref()
+    }
+
+    /// RAM of the guest, in bytes.
+    pub(super) fn memory_bytes(&self) -> u64 {
+        self.memory_bytes
     }
 
     pub(super) fn is_running(&self) -> bool {

@@ -12,6 +12,7 @@
 //!   snapshot committed ----'
 //! ```
 
+mod balloon;
 mod base;
 mod input;
 mod letters;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use event_manager::EventOps;
 use vmm_sys_util::eventfd::EventFd;
@@ -87,7 +87,16 @@ impl Supervisor<'_> {
         if self.commit.is_some() {
             return letter.reply(Err(Fault::refused("a snapshot of this VM is already under way")));
         }
-        let SnapshotRequest { out, resume } = request;
+        let SnapshotRequest { out, resume, reclaim_ms } = request;
+        if reclaim_ms > 0 {
+            // A bad path is to cost the guest nothing.
+            if let Err(e) = snapshot::check_target(&out) {
+                return letter.reply(Err(fault(&e)));
+            }
+            if let Err(fault) = self.reclaim(Duration::from_millis(reclaim_ms)) {
+                return letter.reply(Err(fault));
+            }
+        }
         let was_running = self.life.is_running();
         let start = Instant::now();
         if !self.pause() {

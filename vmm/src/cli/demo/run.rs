@@ -56,7 +56,7 @@ impl Rekindle {
         let live = image.with_extension("live");
         let asked = Instant::now();
         let answer = Client::connect_within(&socket, SOCKET_PATIENCE)?
-            .ask(&Request::Snapshot(SnapshotRequest { out: live, resume: true }))?;
+            .ask(&Request::Snapshot(SnapshotRequest { out: live, resume: true, reclaim_ms: 0 }))?;
         let took = asked.elapsed();
         vm.end()?;
         let Answer::Snapshot(summary) = answer else {
