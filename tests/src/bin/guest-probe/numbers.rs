@@ -11,7 +11,7 @@ use crate::{cpus, nanoseconds, pin, say};
 /// A pause between two numbers that is longer than any but the one between a snapshot and a restore.
 const PAUSE_NS: i64 = 2_000_000_000;
 /// How many numbers are kept from then on.
-const KEPT: usize = 1 << 16;
+const KEPT: usize = 1 << 14;
 
 /// For ever: draws, and after each long pause says what it drew then: each of the first eight numbers, and then every one
 /// whose count is a power of two, with the time since the first.
