@@ -9,6 +9,7 @@ use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, send, socketpair};
 use vm_memory::{Bytes, GuestAddress};
 
+use super::balloon::{self, Balloon, Valve};
 use super::blk::{self, Blk, Disk, DiskId};
 use super::net::{self, Net, Tap};
 use super::rng::Rng;
@@ -98,7 +99,14 @@ pub fn drive(program: &[u8]) {
     let regions = REGIONS.map(|(base, len)| RamRegion::anonymous(GuestAddress(base), len).expect("memory"));
     let memory = GuestRam::from_regions(regions.into()).expect("they do not overlap");
     let slot = Slot::new(0).expect("there is a first");
-    if kind & 4 != 0 {
+    if kind & 16 != 0 {
+        let valve = || Valve::new().expect("an eventfd");
+        let balloon = Mmio::new(slot, Balloon::new(valve()), wiring(&memory)).expect("eventfds");
+        run(balloon, Program(program), &memory, |state| {
+            let wiring = balloon::Wiring { transport: wiring(&memory), valve: valve() };
+            Mmio::<Balloon>::restore(state, wiring).expect("what was saved can be restored")
+        });
+    } else if kind & 4 != 0 {
         drive_net(Program(program), slot, &memory);
     } else if kind & 1 == 0 {
         let rng = Mmio::new(slot, Rng::default(), wiring(&memory)).expect("eventfds");

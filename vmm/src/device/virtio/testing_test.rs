@@ -26,7 +26,7 @@ fn request(kind: u8, then: &[u8]) -> Vec<u8> {
 #[test]
 fn programs_of_every_kind_run_to_their_end() {
     drive(&[]);
-    for kind in 0..5 {
+    for kind in (0..5).chain([16]) {
         let all: Vec<u8> = [kind].into_iter().chain((0..=255).flat_map(|op| [op, 1, 0, 0, 0, 0])).collect();
         drive(&all);
         drive(&[kind, 0, 7, 6, 5, 4, 0, 5, 6, 5]);
@@ -67,4 +67,22 @@ fn a_whole_request_reaches_the_disk() {
     }
     assert_eq!(memory.read_obj::<u16>(GuestAddress(0x3002)).unwrap(), 1, "one answer");
     assert_eq!(memory.read_obj::<u32>(GuestAddress(0x3008)).unwrap(), 513, "a sector and its status");
+}
+
+#[test]
+fn a_program_takes_pages_from_memory() {
+    use vm_memory::{Bytes, GuestAddress};
+    let memory = super::mock::ram();
+    let valve = super::balloon::Valve::new().unwrap();
+    let irq = crate::irq::IrqLine::new().unwrap();
+    let wiring = super::transport::Wiring { memory: memory.clone(), irq };
+    let balloon = super::balloon::Balloon::new(valve);
+    let mut device = super::transport::Mmio::new(super::Slot::new(0).unwrap(), balloon, wiring).unwrap();
+    memory.write_obj(1_u8, GuestAddress(0x6000)).unwrap();
+    let bytes = include_bytes!("../../../../tests/fuzz/seeds/virtio/balloon-inflate");
+    let mut program = Program(&bytes[1..]);
+    while let Some(op) = program.next_op() {
+        step(&mut device, op, &mut program, &memory);
+    }
+    assert_eq!(memory.read_obj::<u8>(GuestAddress(0x6000)).unwrap(), 0);
 }
