@@ -49,6 +49,7 @@ fn main() -> ExitCode {
         case("tscs_stay_in_step", time::tscs_stay_in_step),
         apart(GENERIC_6_1),
         apart(CLOUD_6_12),
+        case("clones_without_a_driver_are_reseeded_by_hand", identity::reseeded_by_hand),
         case("a_balloon_empties_the_image", balloon::empties_the_image),
         case("a_bake_waits_for_free_memory", balloon::a_bake_waits_for_free_memory),
         case("power_off", endings::power_off),

@@ -8,6 +8,7 @@ mod sys;
 mod watch;
 mod work;
 
+use std::fs::File;
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -28,8 +29,11 @@ fn main() -> ExitCode {
         ["fill", mib] => mib.parse().map_err(io::Error::other).and_then(work::fill),
         ["load", file] => work::load(file),
         ["numbers"] => numbers::run(),
+        ["reseed"] => File::open("/dev/urandom").and_then(|random| sys::reseed(&random)),
         ["ready"] => sys::write_port(READY_PORT, 1),
-        _ => Err(io::Error::other("clock | nap MS | watch | fill MIB | load FILE | numbers | ready")),
+        _ => {
+            Err(io::Error::other("clock | nap MS | watch | fill MIB | load FILE | numbers | reseed | ready"))
+        }
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,8 +1,10 @@
-//! All unsafe of this program: an I/O port, written from user space.
-#![expect(unsafe_code, reason = "neither ioperm nor the instruction has a safe form")]
+//! All unsafe of this program: an I/O port, written from user space, and the one ioctl that needs it.
+#![expect(unsafe_code, reason = "neither ioperm nor the instruction nor the ioctl has a safe form")]
 
 use std::arch::asm;
+use std::fs::File;
 use std::io;
+use std::os::fd::AsRawFd;
 
 /// Writes one byte to an I/O port. Needs root.
 pub(crate) fn write_port(port: u16, value: u8) -> io::Result<()> {
@@ -15,4 +17,14 @@ pub(crate) fn write_port(port: u16, value: u8) -> io::Result<()> {
         asm!("out dx, al", in("dx") port, in("al") value, options(nomem, nostack, preserves_flags));
     }
     Ok(())
+}
+
+/// `RNDRESEEDCRNG` of linux/random.h.
+const RESEED: libc::Ioctl = 0x5207;
+
+/// Has the kernel's random number generator reseed from its pool at once. Needs root.
+pub(crate) fn reseed(random: &File) -> io::Result<()> {
+    // SAFETY: the request has no argument.
+    let done = unsafe { libc::ioctl(random.as_raw_fd(), RESEED) };
+    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
