@@ -1,5 +1,7 @@
 //! The options for virtio devices: what a guest has, and what is put in the place of what an image has.
 
+#![allow(rustdoc::broken_intra_doc_links, reason = "brackets in help texts are no links")]
+
 use clap::Args;
 use vmm::config::{DeviceOverrides, DevicesConfig, DiskConfig, DiskPath, Error, NetConfig, NetOverride};
 
