@@ -3,8 +3,9 @@
 //! A restored guest finds that as much time has passed as really has. Its kvmclock and its TSC are both advanced by
 //! the host's real time between the save and the restore, so that whichever of them the guest keeps its clocks by,
 //! its wall time is right with nobody inside to correct it, and its monotonic time moves forward, never back. If the
-//! host's clock was set back meanwhile, guest time continues from where it stood. If more than [`MAX_ADVANCE`] has
-//! passed, guest time is advanced by that, and the guest's wall clock is behind by the rest.
+//! host's clock was set back meanwhile, guest time continues from where it stood. A guest that keeps no record of stolen
+//! time ([`crate::vcpu::all_keep_records`]) does not survive long stretches: its time is advanced by
+//! [`MAX_UNRECORDED`] at most, and its wall clock is behind by the rest.
 //!
 //! The procedure is the kernel's own (Documentation/virt/kvm/devices/vcpu.rst, section 4.1, "Migrating the TSC"):
 //! `KVM_SET_CLOCK` with `KVM_CLOCK_REALTIME` first, and from the kvmclock that results, each vCPU's TSC offset.
@@ -22,13 +23,13 @@ use crate::lifecycle::Quiesced;
 #[path = "clock_test.rs"]
 mod clock_test;
 
-/// The most that guest time is advanced by.
+/// The most that guest time is advanced by where nobody can tell the guest's scheduler that the time was not used.
 ///
 /// Both counters are also what a guest's scheduler measures with. A task that ran when the snapshot was taken has, to
 /// Linux 6.6 and later, run all the time, and EEVDF multiplies that time by a weight of up to 88761 in 64 bits
 /// (`avg_vruntime_add`): from some 29 hours on it overflows, and the guest dies of it now and then (`pick_eevdf` finds
 /// nobody to run). An hour leaves room for some thirty such tasks.
-pub const MAX_ADVANCE: Duration = Duration::from_secs(3600);
+pub const MAX_UNRECORDED: Duration = Duration::from_secs(3600);
 
 /// Why the clock could not be read or set.
 #[derive(Debug, thiserror::Error)]
@@ -81,22 +82,23 @@ pub fn capture(vm: &VmFd, _at_rest: &Quiesced<'_>) -> Result<ClockState, Error> 
     })
 }
 
-/// Sets the VM's clock to where it would stand had the guest never stopped, and says how TSCs must follow.
-pub fn restore(vm: &VmFd, saved: &ClockState) -> Result<TimeShift, Error> {
+/// Sets the VM's clock to where it would stand had the guest never stopped, but `most` further than it stood at most, and
+/// says how TSCs must follow.
+pub fn restore(vm: &VmFd, saved: &ClockState, most: Duration) -> Result<TimeShift, Error> {
     let adjusts = u32::try_from(vm.check_extension_int(Cap::AdjustClock)).unwrap_or(0);
     let host_now = realtime_ns();
-    let target = target(saved, adjusts & KVM_CLOCK_REALTIME != 0, host_now);
+    let target = target(saved, adjusts & KVM_CLOCK_REALTIME != 0, host_now, most);
     vm.set_clock(&target).map_err(|e| Error::Set { ns: target.clock, source: e.into() })?;
     let now = vm.get_clock().map_err(|e| Error::Get(e.into()))?;
-    let behind = elapsed(saved, host_now).saturating_sub(MAX_ADVANCE);
+    let behind = elapsed(saved, host_now).saturating_sub(most);
     Ok(TimeShift { behind, ..TimeShift::between(saved, &now) })
 }
 
 /// What to hand to `KVM_SET_CLOCK`. A kernel that takes `KVM_CLOCK_REALTIME` adds the real time that has passed
 /// itself, at the instant of the call (`kvm_vm_ioctl_set_clock`), and adds nothing when the clock went backwards.
-fn target(saved: &ClockState, kernel_adds: bool, now_ns: u64) -> kvm_clock_data {
+fn target(saved: &ClockState, kernel_adds: bool, now_ns: u64, most: Duration) -> kvm_clock_data {
     let elapsed = elapsed(saved, now_ns);
-    if kernel_adds && elapsed < MAX_ADVANCE {
+    if kernel_adds && elapsed < most {
         return kvm_clock_data {
             clock: saved.kvmclock_ns,
             flags: KVM_CLOCK_REALTIME,
@@ -104,7 +106,7 @@ fn target(saved: &ClockState, kernel_adds: bool, now_ns: u64) -> kvm_clock_data 
             ..Default::default()
         };
     }
-    let advance = elapsed.min(MAX_ADVANCE).as_nanos() as u64;
+    let advance = elapsed.min(most).as_nanos() as u64;
     kvm_clock_data { clock: saved.kvmclock_ns.saturating_add(advance), ..Default::default() }
 }
 
@@ -149,7 +151,12 @@ impl TimeShift {
         }
     }
 
-    /// By how much the guest's wall clock is behind, because more than [`MAX_ADVANCE`] has passed.
+    /// Guest time that passed between save and restore.
+    pub fn elapsed(&self) -> Duration {
+        Duration::from_nanos(self.elapsed_ns)
+    }
+
+    /// By how much the guest's wall clock is behind, because more has passed than its guest can bear.
     pub fn behind(&self) -> Duration {
         self.behind
     }

@@ -87,7 +87,7 @@ impl Guest<'_> {
         let devices = DeviceSet::build(wiring, frame.memory.ram()).map_err(Error::Device)?;
         let shared = Frame::share(&devices, &virtio, stop)?;
         let facts = GuestFacts { guest: name, cmdline, ..Default::default() };
-        Ok(PausedVm::new(vcpus, Parts { frame, devices, virtio, shared, facts }, false))
+        Ok(PausedVm::new(vcpus, Parts { frame, devices, virtio, shared, facts }, None))
     }
 }
 

@@ -1,5 +1,8 @@
 //! A machine at rest.
 
+use std::cell::Cell;
+use std::time::{Duration, Instant};
+
 use kvm_ioctls::VmFd;
 
 use super::running::RunningVm;
@@ -26,15 +29,34 @@ pub struct PausedVm {
     // Declared first, so that vCPU descriptors close before the VM's.
     pub(super) vcpus: Vec<Vcpu>,
     pub(super) parts: Parts,
-    /// Whether the guest has run before, in this process or in the one that saved it: then it is told that it stood
-    /// still.
-    pub(super) has_run: bool,
+    /// There once the guest has run, in this process or in the one that saved it: then it is told that it stood still.
+    pub(super) standstill: Option<Standstill>,
+}
+
+/// For how long a guest has stood still without having been told.
+pub(super) struct Standstill {
+    since: Cell<Instant>,
+    /// Before that: guest time that passed while there was no machine.
+    before: Cell<Duration>,
+}
+
+impl Standstill {
+    /// It begins now, after `before` in which there was no machine.
+    pub(super) fn after(before: Duration) -> Self {
+        Self { since: Cell::new(Instant::now()), before: Cell::new(before) }
+    }
+
+    /// All of it, once: what is told begins anew.
+    fn take(&self) -> Duration {
+        let now = Instant::now();
+        self.before.take().saturating_add(now - self.since.replace(now))
+    }
 }
 
 impl PausedVm {
-    /// A machine that was just built. `has_run` for one that was restored.
-    pub(crate) fn new(vcpus: Vec<Vcpu>, parts: Parts, has_run: bool) -> Self {
-        Self { vcpus, parts, has_run }
+    /// A machine that was just built. `away` for one that was restored: the guest time that has passed since its save.
+    pub(crate) fn new(vcpus: Vec<Vcpu>, parts: Parts, away: Option<Duration>) -> Self {
+        Self { vcpus, parts, standstill: away.map(Standstill::after) }
     }
 
     /// Lets the guest run.
@@ -42,8 +64,9 @@ impl PausedVm {
     /// # Errors
     /// A thread could not be started; the machine is gone then.
     pub fn resume(self) -> Result<RunningVm, Error> {
-        let Self { vcpus, parts, has_run } = self;
-        if has_run {
+        self.tell_of_standstill();
+        let Self { vcpus, parts, standstill } = self;
+        if standstill.is_some() {
             vcpus.iter().for_each(Vcpu::mark_stopped);
         }
         parts.shared.stop.store(false, std::sync::atomic::Ordering::SeqCst);
@@ -57,6 +80,15 @@ impl PausedVm {
         // After the vCPUs: a guest that was restored runs before its devices have their threads.
         running.start_devices()?;
         Ok(running)
+    }
+
+    /// Enters the time for which the guest has stood still into its records, so that its scheduler charges it to nobody.
+    /// Called before the guest runs, and before its clock and its memory are saved.
+    pub fn tell_of_standstill(&self) {
+        if let Some(standstill) = &self.standstill {
+            let lost = standstill.take();
+            self.vcpus.iter().for_each(|vcpu| vcpu.account_stolen(self.memory().ram(), lost));
+        }
     }
 
     /// Proof that this machine is at rest, for as long as it is borrowed.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use vmm_sys_util::eventfd::EventFd;
 
-use super::paused::{Parts, PausedVm};
+use super::paused::{Parts, PausedVm, Standstill};
 use super::{Error, GuestFacts};
 use crate::device::DeviceSet;
 use crate::lifecycle::StopReason;
@@ -75,6 +75,7 @@ impl RunningVm {
     /// A vCPU cannot go on. The machine is gone then: half of its state would be of another moment.
     pub fn halt(mut self) -> Result<Halted, Error> {
         let ends = self.stop();
+        let standstill = Some(Standstill::after(Duration::ZERO));
         let parts = self.parts.take().expect("only this method takes the parts, and it consumes the machine");
         // The counter says that threads have returned: now they all have.
         let _ = parts.shared.returned.read();
@@ -88,7 +89,7 @@ impl RunningVm {
             }
             vcpus.push(returned.vcpu);
         }
-        Ok(Halted { vm: PausedVm { vcpus, parts, has_run: true }, reason })
+        Ok(Halted { vm: PausedVm { vcpus, parts, standstill }, reason })
     }
 
     fn stop(&mut self) -> Vec<crate::vcpu::run::Returned> {

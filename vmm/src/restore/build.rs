@@ -1,5 +1,7 @@
 //! The phases of building a machine from a plan.
 
+use std::time::Duration;
+
 use snapshot_format::state::{ChipsetState, ClockState, VcpuState};
 
 use super::{Contents, Error};
@@ -8,14 +10,15 @@ use crate::device::DeviceSet;
 use crate::device::virtio::{SavedParts, VirtioSet};
 use crate::machine::{Connections, Frame, GuestFacts, Host, Parts, PausedVm};
 use crate::memory::Memory;
-use crate::vcpu::{Blank, Vcpu};
+use crate::vcpu::{self, Blank, Vcpu};
 
 pub(super) fn frame(host: &Host, memory: Memory) -> Result<Frame, Error> {
     Frame::create(host, memory).map_err(Error::Machine)
 }
 
-pub(super) fn clock(frame: &Frame, saved: &ClockState) -> Result<TimeShift, Error> {
-    clock::restore(&frame.vm, saved).map_err(Error::Clock)
+pub(super) fn clock(frame: &Frame, saved: &ClockState, vcpus: &[VcpuState]) -> Result<TimeShift, Error> {
+    let most = if vcpu::all_keep_records(vcpus) { Duration::MAX } else { clock::MAX_UNRECORDED };
+    clock::restore(&frame.vm, saved, most).map_err(Error::Clock)
 }
 
 pub(super) fn blank_vcpus(frame: &Frame, saved: &[VcpuState]) -> Result<Vec<Blank>, Error> {
@@ -49,6 +52,7 @@ pub(super) fn machine(
     saved: Contents,
     connections: Connections,
     virtio: VirtioSet,
+    away: Duration,
 ) -> Result<PausedVm, Error> {
     let Connections { wiring, stop } = connections;
     let Contents { manifest, devices, .. } = saved;
@@ -64,5 +68,5 @@ pub(super) fn machine(
         generation: manifest.generation,
         parent_id: manifest.image_id,
     };
-    Ok(PausedVm::new(vcpus, Parts { frame, devices, virtio, shared, facts }, true))
+    Ok(PausedVm::new(vcpus, Parts { frame, devices, virtio, shared, facts }, Some(away)))
 }

@@ -105,7 +105,7 @@ impl Plan {
         contents.check_xsave(&frame)?;
         time.lap("create-vm");
         let blank = build::blank_vcpus(&frame, &contents.vcpus)?;
-        let shift = build::clock(&frame, &contents.clock)?;
+        let shift = build::clock(&frame, &contents.clock, &contents.vcpus)?;
         time.clock(&shift);
         let vcpus = build::vcpus(blank, &contents.vcpus, &shift)?;
         time.lap("vcpus");
@@ -113,7 +113,7 @@ impl Plan {
         build::lines(&frame, &connections, &virtio)?;
         build::chipset(&frame, &contents.chipset)?;
         time.lap("chipset");
-        let vm = build::machine(frame, vcpus, contents, connections, virtio)?;
+        let vm = build::machine(frame, vcpus, contents, connections, virtio, shift.elapsed())?;
         time.lap("devices");
         Ok(vm)
     }

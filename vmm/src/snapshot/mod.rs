@@ -124,6 +124,7 @@ pub fn check_target(out: &Path) -> Result<(), Error> {
 pub fn take(vm: &PausedVm, out: &Path, cancelled: Cancelled<'_>) -> Result<Taken, Error> {
     let at_rest = vm.quiesced();
     let mut writer = commit::open(out)?;
+    vm.tell_of_standstill();
     let state = state::collect(vm, &at_rest)?;
     let memory = commit::memory_file(&mut writer, out)?;
     let target = pages::Target { out, cancelled };

@@ -9,6 +9,7 @@ mod restore;
 pub mod run;
 mod save;
 mod saved;
+mod stolen;
 
 #[cfg(test)]
 mod order_test;
@@ -25,6 +26,7 @@ use crate::arch::x86_64::regs::EntryPoint;
 
 pub use fd::{KvmVcpu, Traits, VcpuFd};
 pub use run::Shared;
+pub use stolen::all_keep_records;
 
 /// Why a vCPU could not be made, run, saved or restored.
 #[derive(Debug, thiserror::Error)]
