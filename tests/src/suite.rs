@@ -18,6 +18,8 @@ pub enum Need {
     StockGuests,
     /// Root, and permission to make mount namespaces.
     Mounts,
+    /// Root, permission to make TAPs, and busybox to make them with.
+    Taps,
     /// A name without a meaning to root's permissions: not being root, or being able to become somebody else.
     OtherUser,
 }
@@ -34,6 +36,10 @@ impl Need {
             Self::Mounts => {
                 let works = succeeds(&["unshare", "--mount", "mount", "-t", "tmpfs", "none", "/mnt"]);
                 (!works).then(|| "needs root, to mount a file system".to_owned())
+            }
+            Self::Taps => {
+                let works = succeeds(&["unshare", "--net", "busybox", "tunctl", "-t", "rekindle-t"]);
+                (!works).then(|| "needs root, /dev/net/tun and busybox, to make TAPs".to_owned())
             }
             Self::OtherUser => {
                 let works = succeeds(&["setpriv", "--reuid", "65534", "--clear-groups", "true"]);

@@ -11,7 +11,7 @@ use crate::shelf::{Kernel, Left};
 /// Console on the serial port, errors only; a reset by the keyboard controller, at once after a panic.
 const CMDLINE: &str = "console=ttyS0 quiet pci=off panic=-1";
 
-/// A VM whose guest runs `tests/guests/stock.sh`.
+/// A VM whose guest runs a script of `tests/guests`, `stock.sh` if nothing else is said.
 pub(crate) struct Guest {
     pub(crate) vm: Vm,
 }
@@ -28,7 +28,12 @@ impl Guest {
 
     /// The command that boots or bakes, without what comes last.
     pub(crate) fn launch(verb: &str, kernel: Kernel, cpus: u32, more: &str) -> Launch {
-        let (image, initrd) = (kernel.image(), kernel.initrd());
+        Self::launch_with(verb, kernel, "stock", cpus, more)
+    }
+
+    /// The same with another script of `tests/guests`.
+    pub(crate) fn launch_with(verb: &str, kernel: Kernel, script: &str, cpus: u32, more: &str) -> Launch {
+        let (image, initrd) = (kernel.image(), kernel.initrd(script));
         let reboot = if more.contains("reboot=") { "" } else { " reboot=k" };
         Launch::new([verb.as_ref(), "--kernel".as_ref(), image.as_os_str()])
             .args(["--initrd".as_ref(), initrd.as_os_str()])

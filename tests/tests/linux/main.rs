@@ -11,6 +11,7 @@ mod identity;
 mod lines;
 mod lives;
 mod load;
+mod nets;
 mod ready;
 mod shelf;
 mod time;
@@ -55,6 +56,11 @@ fn main() -> ExitCode {
         case("clones_without_a_driver_are_reseeded_by_hand", identity::reseeded_by_hand),
         case("a_balloon_empties_the_image", balloon::empties_the_image),
         case("a_bake_waits_for_free_memory", balloon::a_bake_waits_for_free_memory),
+        Case::new(
+            "linux::a_conversation_goes_on_through_another_tap",
+            &[Need::StockGuests, Need::Taps],
+            nets::a_conversation_goes_on_through_another_tap,
+        ),
         case("power_off", endings::power_off),
         case("reboot", endings::reboot),
         case("panic_without_a_driver_is_a_reset", endings::panic_without_a_driver),

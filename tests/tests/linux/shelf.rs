@@ -36,12 +36,13 @@ impl Kernel {
         self.directory().join("vmlinuz")
     }
 
-    /// Busybox and the script, and behind them an archive with the probe: a kernel unpacks one after the other.
-    pub(crate) fn initrd(self) -> PathBuf {
+    /// Busybox and the script of that name in `tests/guests`, and behind them an archive with the probe: a kernel unpacks
+    /// one after the other.
+    pub(crate) fn initrd(self, script: &str) -> PathBuf {
         with_shelf(|shelf| {
-            let path = shelf.place.path(format!("{}.cpio", self.0));
+            let path = shelf.place.path(format!("{}-{script}.cpio", self.0));
             if !path.exists() {
-                let mut archive = fs::read(self.directory().join("initramfs/stock.cpio"))
+                let mut archive = fs::read(self.directory().join(format!("initramfs/{script}.cpio")))
                     .expect("there is an initramfs for every kernel and script");
                 archive.resize(archive.len().next_multiple_of(4), 0);
                 archive.extend(probe());
