@@ -12,7 +12,7 @@ use rekindle_benches::options::{Options, Part};
 use rekindle_benches::program::Program;
 use rekindle_benches::render::{Style, render};
 use rekindle_benches::results::Results;
-use rekindle_benches::{clones, snapshots, starts, touches};
+use rekindle_benches::{clones, disks, snapshots, starts, touches};
 
 fn main() -> ExitCode {
     match run(&Options::parse()) {
@@ -61,6 +61,10 @@ fn measure(options: &Options) -> Result<Results> {
     if options.wants(Part::Clones) {
         eprintln!("starting clones, {slow_n} crowds of each size");
         groups.push(clones::measure(program, dir.path(), slow_n)?);
+    }
+    if options.wants(Part::Disks) {
+        eprintln!("asking disks, {slow_n} runs of each kind");
+        groups.extend(disks::measure(program, dir.path(), slow_n)?);
     }
     Ok(Results { conditions, groups })
 }

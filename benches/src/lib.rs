@@ -6,10 +6,12 @@
 
 pub mod clones;
 pub mod conditions;
+pub mod disks;
 pub mod options;
 pub mod program;
 pub mod render;
 pub mod results;
+pub mod sampled;
 pub mod snapshots;
 pub mod starts;
 pub mod touches;

@@ -15,7 +15,7 @@ pub struct Options {
     /// How often each guest is started
     #[arg(short, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub n: u32,
-    /// How often what takes longer is repeated: snapshots, memory, clones
+    /// How often what takes longer is repeated: snapshots, memory, clones, runs of device requests
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub slow_n: u32,
     /// Measure these alone [default: all]
@@ -52,6 +52,8 @@ pub enum Part {
     Touches,
     /// Many restores at once
     Clones,
+    /// Requests to a disk
+    Disks,
 }
 
 impl Options {

@@ -125,13 +125,18 @@ impl Vm {
     /// Types `question` and waits for the line that answers it: how long that took.
     pub fn ask(&mut self, question: &str) -> Result<Duration> {
         let asked = Instant::now();
+        self.answer(question)?;
+        Ok(asked.elapsed())
+    }
+
+    /// Types `question`; what answers it.
+    pub fn answer(&mut self, question: &str) -> Result<String> {
         writeln!(self.input, "{question}").context("cannot write to the guest's console")?;
         let answer = self.line()?;
-        let took = asked.elapsed();
-        if !answer.starts_with("ok ") {
-            bail!("the guest answered `{question}` with `{answer}`");
+        match answer.strip_prefix("ok ") {
+            Some(answer) => Ok(answer.to_owned()),
+            None => bail!("the guest answered `{question}` with `{answer}`"),
         }
-        Ok(took)
     }
 
     /// Since just before the process was spawned.

@@ -1,7 +1,7 @@
 //! Reads, writes, flushes and cleared blocks all over a disk, several at a time, with a record of what every block must
 //! hold.
 
-use super::{Dice, Exercise};
+use super::{Dice, Exercise, dawdle};
 use crate::memory::read_volatile;
 use crate::pattern::{splitmix64, word};
 use crate::text::Text;
@@ -230,6 +230,9 @@ impl Exercise for Exerciser<'_> {
                 self.disk.notify();
             }
             busy = true;
+        }
+        if busy {
+            dawdle(&mut self.dice);
         }
         self.disk.notify();
         if ending {

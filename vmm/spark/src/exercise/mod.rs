@@ -12,7 +12,7 @@ pub mod stream;
 use crate::console::Console;
 use crate::text::Text;
 use crate::timer::Timer;
-use crate::trap::{ANY_EVENT, TIMER_EVENT};
+use crate::trap::{ANY_EVENT, TIMER_EVENT, host_tsc};
 use crate::virtio::{self, Problem};
 
 /// How long nothing may happen before it is looked into, in ms. The second time it is a failure: the first may be a
@@ -34,6 +34,20 @@ impl Dice {
         crate::pattern::splitmix64(self.0).checked_rem(limit).unwrap_or(0)
     }
 }
+
+/// Does nothing for up to 200 us, every other time: so that there are moments at which requests are in the queue and the
+/// device has not been told.
+pub fn dawdle(dice: &mut Dice) {
+    if dice.below(2) == 0 {
+        let (since, ticks) = (host_tsc(), dice.below(TICKS));
+        while host_tsc().wrapping_sub(since) < ticks {
+            core::hint::spin_loop();
+        }
+    }
+}
+
+/// About 200 us.
+const TICKS: u64 = 500_000;
 
 /// Some work.
 pub trait Exercise {

@@ -1,6 +1,6 @@
 //! Random bytes in all lengths, several requests at a time: as many as were asked for, nowhere else, and never the same.
 
-use super::{Dice, Exercise};
+use super::{Dice, Exercise, dawdle};
 use crate::memory::read_volatile;
 use crate::text::Text;
 use crate::virtio::Problem;
@@ -65,6 +65,9 @@ impl Exercise for Exerciser<'_> {
             }
             self.left -= bytes;
             busy = true;
+        }
+        if busy {
+            dawdle(&mut self.dice);
         }
         self.rng.notify();
         if ending {

@@ -19,6 +19,8 @@ mod device;
 pub mod net;
 mod queue;
 pub mod rate;
+#[cfg(any(test, feature = "testing"))]
+pub mod rig;
 pub mod rng;
 mod set;
 mod slot;
@@ -28,6 +30,8 @@ pub mod transport;
 
 #[cfg(test)]
 mod mock;
+#[cfg(test)]
+mod rig_test;
 #[cfg(test)]
 mod testing_test;
 
