@@ -16,7 +16,7 @@ use crate::state::{
     MemoryRegionState, MemoryState, MsrState, PicState, PitChannelState, PitState, PvpanicState,
     RateLimitState, ReadyPortState, RegsState, RtcState, SegmentState, SerialState, SregsState,
     TokenBucketState, TscState, VcpuState, VirtioBalloonState, VirtioBlkState, VirtioMmioState,
-    VirtioNetState, VirtioRngState, VirtqueueState, XcrState,
+    VirtioNetState, VirtioRngState, VirtioVsockState, VirtqueueState, VsockResetState, XcrState,
 };
 
 #[cfg(test)]
@@ -69,7 +69,7 @@ impl Kind {
 }
 
 /// Every kind of section that this build reads and writes. The only place where section versions are stated.
-pub const KINDS: [Kind; 16] = [
+pub const KINDS: [Kind; 17] = [
     //         name         oldest  current
     Kind::one("manifest", 1, 1),
     Kind::one("memory", 1, 1),
@@ -87,6 +87,7 @@ pub const KINDS: [Kind; 16] = [
     Kind::one("virtio-balloon", 1, 1),
     Kind::many("virtio-blk", 1, 1),
     Kind::many("virtio-net", 1, 1),
+    Kind::one("virtio-vsock", 1, 1),
 ];
 
 /// A saved type that is the whole of one section.
@@ -124,6 +125,7 @@ saved!("virtio-rng": VirtioRngState, VirtioMmioState, VirtqueueState);
 saved!("virtio-balloon": VirtioBalloonState, VirtioMmioState, VirtqueueState);
 saved!("virtio-blk": VirtioBlkState, VirtioMmioState, VirtqueueState, RateLimitState, TokenBucketState);
 saved!("virtio-net": VirtioNetState, VirtioMmioState, VirtqueueState, RateLimitState, TokenBucketState);
+saved!("virtio-vsock": VirtioVsockState, VirtioMmioState, VirtqueueState, VsockResetState);
 
 /// The row of [`KINDS`] with that name; a name without a row does not compile.
 const fn find(name: &str) -> Kind {

@@ -6,7 +6,7 @@ use snapshot_format::pages::verify;
 use snapshot_format::state::{
     AcpiPmState, ChipsetState, ClockState, I8042State, IdentityState, ManifestState, MemoryState,
     PvpanicState, ReadyPortState, RtcState, SerialState, VcpuState, VirtioBalloonState, VirtioBlkState,
-    VirtioNetState, VirtioRngState,
+    VirtioNetState, VirtioRngState, VirtioVsockState,
 };
 use snapshot_format::testing::samples;
 use snapshot_format::{ImageDir, MemoryIndex, Saved, StateReader};
@@ -59,6 +59,7 @@ fn v1_sample_says_what_was_written() {
     compare::<VirtioBalloonState>(&mut reader, "virtio-balloon", &samples::virtio_balloon());
     compare::<VirtioBlkState>(&mut reader, "virtio-blk:root", &samples::virtio_blk());
     compare::<VirtioNetState>(&mut reader, "virtio-net:eth0", &samples::virtio_net());
+    compare::<VirtioVsockState>(&mut reader, "virtio-vsock", &samples::virtio_vsock());
     reader.finish().expect("no section is left");
 
     index.check_len(image.memory_len()).expect("the golden's memory is whole");

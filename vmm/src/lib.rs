@@ -20,6 +20,7 @@ pub mod machine;
 pub mod memory;
 pub mod restore;
 pub mod snapshot;
+pub mod socket;
 pub mod supervisor;
 mod sys;
 pub mod vcpu;

@@ -29,5 +29,5 @@ pub use vcpu::{
 };
 pub use virtio::{
     RateLimitState, TokenBucketState, VirtioBalloonState, VirtioBlkState, VirtioMmioState, VirtioNetState,
-    VirtioRngState, VirtqueueState,
+    VirtioRngState, VirtioVsockState, VirtqueueState, VsockResetState,
 };

@@ -121,3 +121,30 @@ pub struct VirtioNetState {
     /// What the guest may send.
     pub tx_limit: RateLimitState,
 }
+
+/// A stream between the guest and the host that the guest has to be told is no more.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Versionize)]
+pub struct VsockResetState {
+    /// The context that the guest took itself to speak to: 2 for the host, and another only if nobody was there.
+    pub cid: u64,
+    /// The type of socket: 1 for a stream, and another only if nobody was there.
+    pub kind: u16,
+    /// The port on the host's side.
+    pub host_port: u32,
+    /// The port on the guest's side.
+    pub guest_port: u32,
+}
+
+/// The socket device. Section `virtio-vsock`. Connections are no part of an image; that there were some is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Versionize)]
+pub struct VirtioVsockState {
+    /// Its registers and its queues.
+    pub transport: VirtioMmioState,
+    /// The guest's context id: 3 to 2^32 - 2.
+    pub cid: u32,
+    /// The absolute path of the host's socket, as the system's bytes.
+    pub path: Blob,
+    /// Whom a guest that goes on without this process is owed an RST from, beside the event that resets everything: a
+    /// packet that it has not read yet may make it believe in a connection after that.
+    pub resets: Vec<VsockResetState>,
+}

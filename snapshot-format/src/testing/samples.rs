@@ -11,8 +11,8 @@ use crate::state::{
     DescriptorTableState, EventsState, HostNeedsState, I8042State, IdentityState, IoapicState, ManifestState,
     MsrState, PicState, PitChannelState, PitState, PvpanicState, RateLimitState, ReadyPortState, RegsState,
     RtcState, SegmentState, SerialState, SregsState, TokenBucketState, TscState, VcpuState,
-    VirtioBalloonState, VirtioBlkState, VirtioMmioState, VirtioNetState, VirtioRngState, VirtqueueState,
-    XcrState,
+    VirtioBalloonState, VirtioBlkState, VirtioMmioState, VirtioNetState, VirtioRngState, VirtioVsockState,
+    VirtqueueState, VsockResetState, XcrState,
 };
 use crate::state_file::StateWriter;
 
@@ -68,6 +68,7 @@ pub fn state_file() -> Result<Vec<u8>, Error> {
     writer.add("virtio-balloon", &virtio_balloon())?;
     writer.add("virtio-blk:root", &virtio_blk())?;
     writer.add("virtio-net:eth0", &virtio_net())?;
+    writer.add("virtio-vsock", &virtio_vsock())?;
     writer.finish()
 }
 
@@ -242,6 +243,17 @@ pub fn virtio_blk() -> VirtioBlkState {
     }
 }
 
+/// Section `virtio-vsock`.
+pub fn virtio_vsock() -> VirtioVsockState {
+    let s = &mut Sequence(135);
+    VirtioVsockState {
+        transport: s.next(),
+        cid: s.next(),
+        path: Blob(b"/run/guest.vsock".to_vec()),
+        resets: s.list(2),
+    }
+}
+
 /// Section `virtio-net:eth0`.
 pub fn virtio_net() -> VirtioNetState {
     let s = &mut Sequence(17);
@@ -323,3 +335,4 @@ filled!(VirtioRngState: transport);
 filled!(VirtioBalloonState: transport);
 filled!(TokenBucketState: size, refill_ms, burst, tokens, part, burst_left);
 filled!(RateLimitState: bandwidth, operations);
+filled!(VsockResetState: cid, kind, host_port, guest_port);

@@ -16,6 +16,7 @@ mod nets;
 mod signals;
 mod table;
 mod usage;
+mod vsock;
 
 /// What everything needs that starts a guest or makes an image.
 const KVM: &[Need] = &[Need::Kvm];
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
         hostile::cases(),
         control::cases(),
         signals::cases(),
+        vsock::cases(),
     ];
     rekindle_tests::main(cases.into_iter().flatten().collect(), 2)
 }

@@ -92,7 +92,7 @@ fn bad_usage_is_code_2_and_says_what_is_possible() {
         args.extend(more.iter().map(Into::into));
         args
     };
-    row("unknown readiness", bake("soon", &[]), &["`soon` is unknown", "serial:REGEX or port"]);
+    row("unknown readiness", bake("soon", &[]), &["`soon` is unknown", "serial:REGEX, vsock:PORT or port"]);
     row("no regular expression", bake("serial:(", &[]), &["`(` is not a regular expression"]);
     row("an expression that matches nothing", bake("serial:x*", &[]), &["matches an empty console"]);
     row(
@@ -100,7 +100,23 @@ fn bad_usage_is_code_2_and_says_what_is_possible() {
         bake(r"serial:(\w{1000}){1000}", &[]),
         &["is not a regular expression"],
     );
-    row("later readiness", bake("vsock:1", &[]), &["not in this version", "use --ready serial:REGEX"]);
+    row(
+        "readiness by a device that is not there",
+        bake("vsock:1024", &[]),
+        &["`vsock:1024` needs a vsock device", "give --vsock cid=N,uds=PATH as well"],
+    );
+    row("readiness at no port", bake("vsock:4294967295", &[]), &["vsock port", "give 0 to 4294967294"]);
+    for cid in ["0", "1", "2", "4294967295", "-1", ""] {
+        let says = &["vsock CID `", "give 3 to 4294967294"];
+        row("a CID that no guest has", args!["boot", "--vsock", format!("cid={cid},uds=x")], says);
+    }
+    for vsock in ["3", "cid=3", "uds=x", "cid=3,uds=x,port=1", "cid=3,cid=4,uds=x"] {
+        let says = &["is not cid=N,uds=PATH", "cid=3,uds=vm.vsock"];
+        row("a vsock that is none", args!["boot", "--vsock", vsock], says);
+    }
+    row("a vsock to an empty path", args!["boot", "--vsock", "cid=3,uds="], &["empty path"]);
+    let again = args!["restore", "x", "--vsock", "cid=3,uds=x"];
+    row("a CID that the image records", again, &["is not uds=PATH", "the CID is the image's"]);
     for limit in ["0s", "1441m", "99999999999999999999s"] {
         row(
             "time limit out of range",

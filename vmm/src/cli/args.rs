@@ -141,7 +141,7 @@ pub(super) struct BakeArgs {
     #[command(flatten)]
     vm: VmArgs,
     /// When the guest is ready: serial:REGEX once its console matches (^ and $ at line ends), port once it writes a
-    /// byte to the readiness port
+    /// byte to the readiness port, vsock:PORT once it connects to that port of the host's (CID 2)
     #[arg(long, value_name = "SIGNAL", value_parser = value::text::<ReadyConfig>)]
     ready: ReadyConfig,
     /// Image to write; must not exist
@@ -168,7 +168,10 @@ impl TryFrom<BakeArgs> for BakeConfig {
     /// A bake is part of a build, where nobody types: its console is not taken from the build's stdin unless asked.
     fn try_from(args: BakeArgs) -> Result<Self, Error> {
         let BakeArgs { vm, ready, out, timeout, reclaim, serial, api_socket } = args;
-        let vm = vm.into_config(serial.unwrap_or(SerialConfig::Null))?;
+        let mut vm = vm.into_config(serial.unwrap_or(SerialConfig::Null))?;
+        if let ReadyConfig::Vsock(port) = &ready {
+            vm.devices = vm.devices.ready_at(*port)?;
+        }
         Ok(Self { vm, ready, out, timeout, reclaim, api_socket })
     }
 }

@@ -27,6 +27,8 @@ pub(super) fn run(args: BakeArgs) -> Result<()> {
             (Some(Box::new(ReadyPattern::new(pattern.regex().clone())) as Box<dyn ConsoleTap>), false)
         }
         ReadyConfig::Port => (None, true),
+        // The device does that.
+        ReadyConfig::Vsock(_) => (None, false),
     };
     let machine = guest.boot(session.connections(tap, armed)?)?;
     let deadline = Instant::now() + timeout.get();

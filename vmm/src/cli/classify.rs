@@ -7,8 +7,8 @@ use std::path::Path;
 use rustix::io::Errno;
 use snapshot_format::ErrorKind;
 use vmm::device::virtio;
-use vmm::device::virtio::{blk, net};
-use vmm::{config, control, machine, restore, snapshot, supervisor, vcpu};
+use vmm::device::virtio::{blk, net, vsock};
+use vmm::{config, control, machine, restore, snapshot, socket, supervisor, vcpu};
 
 use super::doctor;
 use super::ended::{GuestFailed, ImageLost};
@@ -142,13 +142,14 @@ fn of_restore(error: &restore::Error) -> Option<(Exit, Option<String>)> {
 /// What a device needs of the host is the command's failure; what the image says of one, the image's.
 fn of_virtio(error: &virtio::Error) -> (Exit, Option<String>) {
     match error {
-        virtio::Error::NoSuchDisk { .. } | virtio::Error::NoSuchNet { .. } => {
+        virtio::Error::NoSuchDisk { .. } | virtio::Error::NoSuchNet { .. } | virtio::Error::NoVsock => {
             (Exit::Usage, Some("`rekindle inspect` shows the devices of an image".to_owned()))
         }
         virtio::Error::TooMany { .. } => (Exit::Usage, Some("leave some out".to_owned())),
         virtio::Error::Restore { .. } | virtio::Error::SameSlot { .. } => (Exit::Damaged, None),
         virtio::Error::Disk { id, source } => of_disk(id, source),
         virtio::Error::Net { id, source } => of_net(id, source),
+        virtio::Error::Vsock(error) => of_vsock(error),
         virtio::Error::SetUp(_) => (Exit::Failed, None),
     }
 }
@@ -199,6 +200,26 @@ fn of_net(id: &str, error: &net::Error) -> (Exit, Option<String>) {
         }
     };
     (Exit::Failed, Some(hint))
+}
+
+fn of_vsock(error: &vsock::Error) -> (Exit, Option<String>) {
+    let hint = match error {
+        vsock::Error::Record { .. } => return (Exit::Damaged, None),
+        vsock::Error::SetUp(_) => return (Exit::Failed, None),
+        vsock::Error::PathTooLong { .. } | vsock::Error::Socket(socket::Error::PathTooLong { .. }) => {
+            "use a shorter path, for example one below /run or /tmp"
+        }
+        vsock::Error::Socket(socket::Error::InUse { .. }) => {
+            "give each VM a socket of its own with `--vsock uds=PATH`, or end the other one"
+        }
+        vsock::Error::Socket(socket::Error::NotASocket { .. }) => {
+            "remove it, or give another path with `--vsock uds=PATH`"
+        }
+        vsock::Error::Socket(socket::Error::Listen { .. }) => {
+            "the directory must exist and be writable; `--vsock uds=PATH` gives another"
+        }
+    };
+    (Exit::Failed, Some(hint.to_owned()))
 }
 
 /// A value that KVM refuses on a host that has passed for fit is a value that no vCPU has.

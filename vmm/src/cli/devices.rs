@@ -3,7 +3,10 @@
 #![allow(rustdoc::broken_intra_doc_links, reason = "brackets in help texts are no links")]
 
 use clap::Args;
-use vmm::config::{DeviceOverrides, DevicesConfig, DiskConfig, DiskPath, Error, NetConfig, NetOverride};
+use vmm::config::{
+    DeviceOverrides, DevicesConfig, DiskConfig, DiskPath, Error, NetConfig, NetOverride, VsockConfig,
+    VsockPath,
+};
 
 use super::value;
 
@@ -31,12 +34,16 @@ pub(super) struct DeviceArgs {
         value_parser = value::text::<NetConfig>
     )]
     net: Vec<NetConfig>,
+    /// Sockets between the guest, whose address is N (3 to 4294967294), and the host. A host program connects to PATH,
+    /// which is made, and says `CONNECT PORT`; what the guest sends to port P of the host arrives at PATH_P
+    #[arg(long, value_name = "cid=N,uds=PATH", value_parser = value::vsock())]
+    vsock: Option<VsockConfig>,
 }
 
 impl DeviceArgs {
     pub(super) fn into_config(self) -> Result<DevicesConfig, Error> {
-        let Self { disk, rng, balloon, net } = self;
-        DevicesConfig::new(disk, rng, balloon, net)
+        let Self { disk, rng, balloon, net, vsock } = self;
+        DevicesConfig::new(disk, rng, balloon, net, vsock)
     }
 }
 
@@ -52,11 +59,15 @@ pub(super) struct OverrideArgs {
     /// recorded TAP]
     #[arg(long, value_name = "ID=tap:NAME", value_parser = value::text::<NetOverride>)]
     net: Vec<NetOverride>,
+    /// Another path for the host's socket of the vsock device: each clone that runs needs one of its own [default:
+    /// the recorded path]
+    #[arg(long, value_name = "uds=PATH", value_parser = value::vsock_path())]
+    vsock: Option<VsockPath>,
 }
 
 impl OverrideArgs {
     pub(super) fn into_config(self) -> Result<DeviceOverrides, Error> {
-        let Self { disk, net } = self;
-        DeviceOverrides::new(disk, net)
+        let Self { disk, net, vsock } = self;
+        DeviceOverrides::new(disk, net, vsock)
     }
 }

@@ -12,23 +12,17 @@ use vmm::config::Error;
 #[derive(Clone, Debug, Default, Args)]
 pub(super) struct LaterArgs {
     #[arg(long, hide = true, allow_hyphen_values = true)]
-    vsock: Vec<OsString>,
-    #[arg(long, hide = true, allow_hyphen_values = true)]
     pages: Option<OsString>,
 }
 
 impl LaterArgs {
     /// Refuses the first option that was given.
     pub(super) fn refuse(&self) -> Result<(), Error> {
-        let Self { vsock, pages } = self;
-        let without = "leave it out: guests of this version have disks, network interfaces, an entropy device and a balloon";
-        let given = [
-            (!vsock.is_empty(), "`--vsock`", without),
-            (pages.is_some(), "`--pages`", "leave it out: memory is mapped from the image"),
-        ];
-        match given.into_iter().find(|(given, ..)| *given) {
-            Some((_, what, remedy)) => Err(Error::NotInThisVersion { what, remedy }),
-            None => Ok(()),
+        let Self { pages } = self;
+        if pages.is_none() {
+            return Ok(());
         }
+        let remedy = "leave it out: memory is mapped from the image";
+        Err(Error::NotInThisVersion { what: "`--pages`", remedy })
     }
 }

@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::str::FromStr;
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
-use vmm::config::{self, DiskConfig, DiskPath, ReportTarget, SerialConfig};
+use vmm::config::{self, DiskConfig, DiskPath, ReportTarget, SerialConfig, VsockConfig, VsockPath};
 
 /// Any value that its type reads from text.
 pub(super) fn text<T: FromStr<Err = config::Error>>(text: &str) -> Result<T, String> {
@@ -25,6 +25,16 @@ pub(super) fn disk() -> impl TypedValueParser<Value = DiskConfig> {
 /// `ID=PATH`, where the path need not be UTF-8.
 pub(super) fn disk_path() -> impl TypedValueParser<Value = DiskPath> {
     OsStringValueParser::new().try_map(|text: OsString| DiskPath::parse(&text))
+}
+
+/// `cid=N,uds=PATH`, where the path need not be UTF-8.
+pub(super) fn vsock() -> impl TypedValueParser<Value = VsockConfig> {
+    OsStringValueParser::new().try_map(|text: OsString| VsockConfig::parse(&text))
+}
+
+/// `uds=PATH`, where the path need not be UTF-8.
+pub(super) fn vsock_path() -> impl TypedValueParser<Value = VsockPath> {
+    OsStringValueParser::new().try_map(|text: OsString| VsockPath::parse(&text))
 }
 
 /// A path or `-`.

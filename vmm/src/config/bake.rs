@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use regex::bytes::{Regex, RegexBuilder};
 
-use super::{Error, ReclaimLimit, Timeout, VmConfig};
+use super::{Error, ReclaimLimit, Timeout, VmConfig, VsockPort};
 
 /// A regular expression over the bytes of the guest's console.
 ///
@@ -45,6 +45,8 @@ pub enum ReadyConfig {
     Serial(ReadyPattern),
     /// It writes a byte to the readiness port.
     Port,
+    /// It connects to this port of the host's.
+    Vsock(VsockPort),
 }
 
 impl FromStr for ReadyConfig {
@@ -54,11 +56,8 @@ impl FromStr for ReadyConfig {
         if let Some(pattern) = text.strip_prefix("serial:") {
             return Ok(Self::Serial(pattern.parse()?));
         }
-        if text.starts_with("vsock:") {
-            return Err(Error::NotInThisVersion {
-                what: "`--ready vsock:`",
-                remedy: "use --ready serial:REGEX or --ready port",
-            });
+        if let Some(port) = text.strip_prefix("vsock:") {
+            return Ok(Self::Vsock(VsockPort::parse(port)?));
         }
         match text {
             "port" => Ok(Self::Port),

@@ -90,8 +90,11 @@ fn readiness_signals() {
     for text in ["serial:(", "serial:[a", "serial:x{1000}{1000}{1000}", "serial:(?=x)"] {
         assert!(matches!(text.parse::<ReadyConfig>(), Err(Error::PatternSyntax { .. })), "{text}");
     }
-    let later = "vsock:5000".parse::<ReadyConfig>().unwrap_err().to_string();
-    assert_eq!(later, "`--ready vsock:` is not in this version; use --ready serial:REGEX or --ready port");
+    let ready = "vsock:4294967294".parse::<ReadyConfig>().unwrap();
+    assert!(matches!(ready, ReadyConfig::Vsock(port) if port.get() == 4_294_967_294));
+    for text in ["vsock:", "vsock:-1", "vsock:+1", "vsock:4294967295", "vsock:99999999999"] {
+        assert!(matches!(text.parse::<ReadyConfig>(), Err(Error::VsockPort { .. })), "{text}");
+    }
 }
 
 #[test]
@@ -138,4 +141,30 @@ fn kernels() {
         KernelConfig::from_paths(Some("k".into()), Some("".into())),
         Err(Error::EmptyPath { .. })
     ));
+}
+
+#[test]
+fn socket_devices() {
+    let parse = |text: &str| VsockConfig::parse(OsStr::new(text));
+    let path = PathBuf::from("a b=c");
+    let expected = VsockConfig { cid: GuestCid::new(3).unwrap(), path: path.clone(), ready: None };
+    assert_eq!(parse("cid=3,uds=a b=c").unwrap(), expected);
+    assert_eq!(parse("uds=a b=c,cid=3").unwrap(), expected);
+    assert_eq!(parse("cid=4294967294,uds=x").unwrap().cid.get(), 4_294_967_294);
+    for text in
+        ["", "cid=3", "uds=x", "cid=3,uds=x,", "cid=3,uds=x,cid=3", "cid=3,uds=x,y", "cid=3;uds=x", "x,cid=3"]
+    {
+        assert!(matches!(parse(text), Err(Error::VsockSyntax { .. })), "{text}");
+    }
+    for cid in ["", "0", "1", "2", "4294967295", "4294967296", "+3", "-3", "x", "3 "] {
+        assert!(matches!(parse(&format!("cid={cid},uds=x")), Err(Error::VsockCid { .. })), "{cid}");
+    }
+    assert!(matches!(parse("cid=3,uds="), Err(Error::EmptyPath { .. })));
+
+    let parse = |text: &str| VsockPath::parse(OsStr::new(text));
+    assert_eq!(parse("uds=a b=c").unwrap(), VsockPath(path));
+    for text in ["", "x", "cid=3,uds=x", "uds=x,cid=3"] {
+        assert!(matches!(parse(text), Err(Error::VsockRecorded { .. })), "{text}");
+    }
+    assert!(matches!(parse("uds="), Err(Error::EmptyPath { .. })));
 }

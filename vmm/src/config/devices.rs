@@ -3,7 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use super::{DiskConfig, DiskId, DiskPath, Error, NetConfig, NetId, NetOverride, TapName};
+use super::{
+    DiskConfig, DiskId, DiskPath, Error, NetConfig, NetId, NetOverride, TapName, VsockConfig, VsockPath,
+    VsockPort,
+};
 
 /// The virtio devices of a guest that is booted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -16,6 +19,8 @@ pub struct DevicesConfig {
     pub balloon: bool,
     /// Network interfaces, in the order in which the guest finds them. No two have one id, or one TAP.
     pub nets: Vec<NetConfig>,
+    /// The socket device, if it has one.
+    pub vsock: Option<VsockConfig>,
 }
 
 impl DevicesConfig {
@@ -28,17 +33,29 @@ impl DevicesConfig {
         rng: bool,
         balloon: bool,
         nets: Vec<NetConfig>,
+        vsock: Option<VsockConfig>,
     ) -> Result<Self, Error> {
         unique(disks.iter().map(|disk| &disk.id))?;
         unique_nets(nets.iter().map(|net| (&net.id, &net.tap)))?;
-        Ok(Self { disks, rng, balloon, nets })
+        Ok(Self { disks, rng, balloon, nets, vsock })
+    }
+
+    /// The same, for a guest that says that it is ready by connecting to this port of the host's.
+    ///
+    /// # Errors
+    /// There is no socket device.
+    pub fn ready_at(mut self, port: VsockPort) -> Result<Self, Error> {
+        let vsock = self.vsock.as_mut().ok_or(Error::ReadyWithoutVsock { port: port.get() })?;
+        vsock.ready = Some(port);
+        Ok(self)
     }
 
     /// How many devices that makes.
     #[must_use]
     pub fn count(&self) -> usize {
-        let Self { disks, rng, balloon, nets } = self;
-        disks.len() + usize::from(*rng) + usize::from(*balloon) + nets.len()
+        let Self { disks, rng, balloon, nets, vsock } = self;
+        let single = [*rng, *balloon, vsock.is_some()];
+        disks.len() + nets.len() + single.into_iter().filter(|has| *has).count()
     }
 }
 
@@ -49,6 +66,8 @@ pub struct DeviceOverrides {
     pub disks: BTreeMap<DiskId, PathBuf>,
     /// TAPs for network interfaces.
     pub nets: BTreeMap<NetId, TapName>,
+    /// The host's socket for the socket device.
+    pub vsock: Option<PathBuf>,
 }
 
 impl DeviceOverrides {
@@ -56,12 +75,17 @@ impl DeviceOverrides {
     ///
     /// # Errors
     /// A device is named twice, or a TAP.
-    pub fn new(disks: Vec<DiskPath>, nets: Vec<NetOverride>) -> Result<Self, Error> {
+    pub fn new(
+        disks: Vec<DiskPath>,
+        nets: Vec<NetOverride>,
+        vsock: Option<VsockPath>,
+    ) -> Result<Self, Error> {
         unique(disks.iter().map(|disk| &disk.id))?;
         unique_nets(nets.iter().map(|net| (&net.id, &net.tap)))?;
         Ok(Self {
             disks: disks.into_iter().map(|DiskPath { id, path }| (id, path)).collect(),
             nets: nets.into_iter().map(|NetOverride { id, tap }| (id, tap)).collect(),
+            vsock: vsock.map(|VsockPath(path)| path),
         })
     }
 }

@@ -14,6 +14,7 @@ mod net;
 mod rate;
 mod restore;
 mod serial;
+mod vsock;
 
 pub use bake::{BakeConfig, ReadyConfig, ReadyPattern};
 pub use boot::{BootConfig, KernelConfig, VmConfig};
@@ -26,6 +27,7 @@ pub use net::{MacAddr, NetConfig, NetId, NetOverride, TapName};
 pub use rate::{BucketConfig, RateLimitConfig, RateUnit};
 pub use restore::{MemoryMode, ReportTarget, RestoreConfig};
 pub use serial::SerialConfig;
+pub use vsock::{GuestCid, VsockConfig, VsockPath, VsockPort};
 
 #[cfg(test)]
 mod config_test;
@@ -97,8 +99,38 @@ pub enum Error {
         /// The name.
         id: String,
     },
+    /// Not a CID and a path.
+    #[error("vsock `{value}` is not cid=N,uds=PATH; write for example cid=3,uds=vm.vsock")]
+    VsockSyntax {
+        /// What was given.
+        value: String,
+    },
+    /// A context id that no guest can have.
+    #[error("vsock CID `{value}` cannot be had; give 3 to 4294967294")]
+    VsockCid {
+        /// What was given.
+        value: String,
+    },
+    /// No port of the host's.
+    #[error("vsock port `{value}` cannot be had; give 0 to 4294967294")]
+    VsockPort {
+        /// What was given.
+        value: String,
+    },
+    /// More than a path, where the image says the rest.
+    #[error("vsock `{value}` is not uds=PATH, and the CID is the image's; write for example uds=vm.vsock")]
+    VsockRecorded {
+        /// What was given.
+        value: String,
+    },
+    /// A guest that could not say that it is ready.
+    #[error("readiness signal `vsock:{port}` needs a vsock device; give --vsock cid=N,uds=PATH as well")]
+    ReadyWithoutVsock {
+        /// The port.
+        port: u32,
+    },
     /// Not a readiness signal that exists.
-    #[error("readiness signal `{value}` is unknown; give serial:REGEX or port")]
+    #[error("readiness signal `{value}` is unknown; give serial:REGEX, vsock:PORT or port")]
     Ready {
         /// What was given.
         value: String,

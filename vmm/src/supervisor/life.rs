@@ -86,6 +86,17 @@ impl Life {
         }
     }
 
+    /// Takes the machine, if it is at rest. Its life is over.
+    pub(super) fn take(&mut self) -> Option<Box<PausedVm>> {
+        match std::mem::replace(&mut self.state, State::Gone) {
+            State::Paused(vm) => Some(vm),
+            other => {
+                self.state = other;
+                None
+            }
+        }
+    }
+
     /// The devices, which lock themselves.
     pub(super) fn devices(&self) -> &DeviceSet {
         &self.devices

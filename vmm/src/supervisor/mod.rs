@@ -9,6 +9,7 @@
 //!   console input ---------+--> Supervisor --> Ending
 //!   letter from the socket |
 //!   image changed ---------|
+//!   guest is ready --------|
 //!   snapshot committed ----'
 //! ```
 
@@ -21,10 +22,12 @@ mod snapshots;
 
 use std::io;
 use std::os::fd::AsRawFd;
+use std::sync::Arc;
 use std::time::Instant;
 
 use event_manager::{EventManager, EventOps, Events, MutEventSubscriber, SubscriberOps};
 use vmm_sys_util::epoll::EventSet;
+use vmm_sys_util::eventfd::EventFd;
 
 pub use input::{Filter, Input, Passed};
 
@@ -102,6 +105,7 @@ pub fn run(vm: PausedVm, watch: Watch<'_>) -> Result<Ending, Error> {
     let Watch { signals, input, mailbox, deadline, on_running } = watch;
     let drained = vm.devices().input_drained();
     let image = vm.memory().base().cloned();
+    let ready = vm.virtio().said_ready();
     let life = Life::start(vm)?;
     if let Some(tell) = on_running {
         tell();
@@ -112,6 +116,7 @@ pub fn run(vm: PausedVm, watch: Watch<'_>) -> Result<Ending, Error> {
         input: input.map(|input| input::Feed::new(input, drained)),
         mailbox,
         base: image.as_ref().and_then(base::BaseWatch::start),
+        ready,
         life,
         commit: None,
         ending: None,
@@ -139,11 +144,20 @@ enum Token {
     Mail,
     Committed,
     Base,
+    Ready,
 }
 
 impl Token {
-    const ALL: [Self; 7] =
-        [Self::Returned, Self::Signal, Self::Input, Self::Drained, Self::Mail, Self::Committed, Self::Base];
+    const ALL: [Self; 8] = [
+        Self::Returned,
+        Self::Signal,
+        Self::Input,
+        Self::Drained,
+        Self::Mail,
+        Self::Committed,
+        Self::Base,
+        Self::Ready,
+    ];
 
     fn of(data: u32) -> Option<Self> {
         Self::ALL.get(data as usize).copied()
@@ -160,6 +174,8 @@ struct Supervisor<'session> {
     input: Option<input::Feed>,
     mailbox: Option<Mailbox>,
     base: Option<base::BaseWatch>,
+    /// Written when the guest has said through a device with a thread of its own that it is ready.
+    ready: Option<Arc<EventFd>>,
     // The VM.
     life: Life,
     /// The snapshot that is being written out while the guest may run.
@@ -200,6 +216,18 @@ impl Supervisor<'_> {
         // A wake-up from before a pause, in the same batch of events, finds the counter at zero.
         if self.life.someone_returned() {
             self.pause();
+        }
+    }
+
+    /// The guest has said that it is ready, and whoever started it waits for that: it stops here, a moment later.
+    fn guest_is_ready(&mut self) {
+        if let Some(ready) = &self.ready {
+            let _ = ready.read();
+        }
+        if self.pause()
+            && let Some(vm) = self.life.take()
+        {
+            self.end(Ok(Ending::Guest(StopReason::Ready, vm)));
         }
     }
 
@@ -252,6 +280,7 @@ impl MutEventSubscriber for Supervisor<'_> {
         let mut watched =
             vec![Token::Signal.event(self.signals), Token::Returned.event(self.life.returned())];
         watched.extend(self.base.as_ref().map(|base| Token::Base.event(base.told())));
+        watched.extend(self.ready.as_ref().map(|ready| Token::Ready.event(ready.as_ref())));
         watched.extend(self.mailbox.as_ref().map(|mailbox| Token::Mail.event(&mailbox.eventfd())));
         for event in watched {
             if let Err(e) = ops.add(event) {
@@ -276,6 +305,7 @@ impl MutEventSubscriber for Supervisor<'_> {
             Some(Token::Mail) => self.open_letter(ops),
             Some(Token::Committed) => self.committed(ops),
             Some(Token::Base) => self.check_base(),
+            Some(Token::Ready) => self.guest_is_ready(),
             None => {}
         }
     }

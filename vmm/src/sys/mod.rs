@@ -13,6 +13,7 @@ pub(crate) mod kvm;
 pub(crate) mod pagemap;
 pub(crate) mod ram;
 pub(crate) mod signals;
+pub(crate) mod stream;
 pub(crate) mod tap;
 pub(crate) mod uring;
 pub(crate) mod vectored;

@@ -27,6 +27,7 @@ mod slot;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 pub mod transport;
+pub mod vsock;
 
 #[cfg(test)]
 mod mock;

@@ -150,6 +150,29 @@ impl Virtqueue {
         self.queue.enable_notification(&self.memory).map_err(Broken::Ring)
     }
 
+    /// How many requests the driver has made available so far, modulo 2^16.
+    ///
+    /// # Errors
+    /// The ring makes no sense.
+    pub fn offered(&self) -> Result<u16, Broken> {
+        let index = self.queue.avail_idx(&self.memory, Ordering::Acquire).map_err(Broken::Ring)?;
+        Ok(index.0)
+    }
+
+    /// Asks the driver to ring once it has made more than `offered` requests available, however many of them wait to
+    /// be taken. Says whether it has before it could know.
+    ///
+    /// # Errors
+    /// The ring makes no sense.
+    pub fn listen_beyond(&mut self, offered: u16) -> Result<bool, Broken> {
+        let next = self.queue.next_avail();
+        // The library speaks of the next request to be taken.
+        self.queue.set_next_avail(offered);
+        let more = self.queue.enable_notification(&self.memory);
+        self.queue.set_next_avail(next);
+        more.map_err(Broken::Ring)
+    }
+
     #[cfg(test)]
     pub(crate) fn stop_flag(&self) -> Arc<AtomicBool> {
         Arc::clone(&self.stop)

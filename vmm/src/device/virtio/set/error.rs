@@ -1,7 +1,7 @@
 //! What can go wrong with the set.
 
 use super::super::transport;
-use super::super::{SLOTS, blk, net};
+use super::super::{SLOTS, blk, net, vsock};
 
 /// Why the devices could not be made, restored or started.
 #[derive(Debug, thiserror::Error)]
@@ -58,6 +58,12 @@ pub enum Error {
         /// Those that there are.
         present: String,
     },
+    /// The host's side of the socket device cannot be had.
+    #[error("cannot set up the vsock device")]
+    Vsock(#[source] vsock::Error),
+    /// Another socket was given for a device that the image does not have.
+    #[error("the image has no vsock device")]
+    NoVsock,
     /// Two devices of the image claim one place.
     #[error("two virtio devices were saved in slot {slot}")]
     SameSlot {

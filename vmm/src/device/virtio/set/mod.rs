@@ -31,6 +31,7 @@ use super::blk::Blk;
 use super::net::Net;
 use super::rng::Rng;
 use super::transport::{self, Wiring};
+use super::vsock::Vsock;
 use crate::bus::{self, Bus};
 use crate::irq::IrqLine;
 use crate::memory::GuestRam;
@@ -59,6 +60,7 @@ pub struct VirtioSet {
     balloon: Option<(Shared<Balloon>, Arc<Valve>)>,
     disks: Vec<Shared<Blk>>,
     nets: Vec<Shared<Net>>,
+    vsock: Option<Shared<Vsock>>,
 }
 
 fn wiring(memory: &GuestRam) -> Result<Wiring, Error> {
@@ -69,12 +71,13 @@ fn wiring(memory: &GuestRam) -> Result<Wiring, Error> {
 impl VirtioSet {
     /// Every device, in no order that matters.
     fn all(&self) -> Vec<Arc<Mutex<dyn Member>>> {
-        let Self { rng, balloon, disks, nets } = self;
+        let Self { rng, balloon, disks, nets, vsock } = self;
         let mut all: Vec<Arc<Mutex<dyn Member>>> = Vec::new();
         all.extend(rng.iter().map(|rng| Arc::clone(rng) as Arc<Mutex<dyn Member>>));
         all.extend(balloon.iter().map(|(balloon, _)| Arc::clone(balloon) as Arc<Mutex<dyn Member>>));
         all.extend(disks.iter().map(|disk| Arc::clone(disk) as Arc<Mutex<dyn Member>>));
         all.extend(nets.iter().map(|net| Arc::clone(net) as Arc<Mutex<dyn Member>>));
+        all.extend(vsock.iter().map(|vsock| Arc::clone(vsock) as Arc<Mutex<dyn Member>>));
         all
     }
 
@@ -128,6 +131,13 @@ impl VirtioSet {
     /// Raises again what the guest has not acknowledged. See [`crate::device::DeviceSet::raise_pending`].
     pub fn raise_pending(&self) {
         self.all().iter().for_each(|device| lock(device).raise_pending());
+    }
+
+    /// Written when the guest says by a socket that it is ready, if that is waited for. Call while the devices are at
+    /// rest.
+    #[must_use]
+    pub fn said_ready(&self) -> Option<Arc<EventFd>> {
+        lock(self.vsock.as_ref()?).device()?.said_ready()
     }
 
     /// The machine runs: devices in use get their threads. Call before the first vCPU runs, or after; what the guest

@@ -8,10 +8,11 @@ use super::super::net::{self, Net, Tap};
 use super::super::rate::RateLimit;
 use super::super::rng::Rng;
 use super::super::transport::{self, Mmio};
+use super::super::vsock::{Host, Vsock};
 use super::super::{SLOTS, Slot};
 use super::member::shared;
 use super::{Error, VirtioSet, wiring};
-use crate::config::{DevicesConfig, DiskConfig, NetConfig, RateLimitConfig};
+use crate::config::{DevicesConfig, DiskConfig, NetConfig, RateLimitConfig, VsockConfig};
 use crate::memory::GuestRam;
 
 /// What a machine is to have, opened.
@@ -25,6 +26,8 @@ pub struct Parts {
     pub disks: Vec<(DiskId, Disk, RateLimitConfig)>,
     /// Network interfaces, in the order in which the guest finds them. No two have one name.
     pub nets: Vec<net::Parts>,
+    /// The socket device, its host's socket listening.
+    pub vsock: Option<Vsock>,
 }
 
 impl Parts {
@@ -37,7 +40,7 @@ impl Parts {
         if count > SLOTS.into() {
             return Err(Error::TooMany { count });
         }
-        let DevicesConfig { disks, rng, balloon, nets } = config;
+        let DevicesConfig { disks, rng, balloon, nets, vsock } = config;
         let open = |disk: &DiskConfig| {
             let DiskConfig { id, path, read_only, limit } = disk;
             let failed = |source| Error::Disk { id: id.as_str().to_owned(), source };
@@ -48,8 +51,15 @@ impl Parts {
             balloon: *balloon,
             disks: disks.iter().map(open).collect::<Result<_, _>>()?,
             nets: nets.iter().map(attach).collect::<Result<_, _>>()?,
+            vsock: vsock.as_ref().map(listen).transpose()?,
         })
     }
+}
+
+fn listen(config: &VsockConfig) -> Result<Vsock, Error> {
+    let VsockConfig { cid, path, ready } = config;
+    let host = Host::listen(path).map_err(Error::Vsock)?;
+    Vsock::new(*cid, host, *ready).map_err(Error::Vsock)
 }
 
 fn attach(config: &NetConfig) -> Result<net::Parts, Error> {
@@ -70,8 +80,9 @@ impl VirtioSet {
     /// # Errors
     /// There are too many, or the process may open no more descriptors.
     pub fn build(parts: Parts, memory: &GuestRam) -> Result<Self, Error> {
-        let Parts { rng, balloon, disks, nets } = parts;
-        let count = disks.len() + usize::from(rng) + usize::from(balloon) + nets.len();
+        let Parts { rng, balloon, disks, nets, vsock } = parts;
+        let single = [rng, balloon, vsock.is_some()];
+        let count = disks.len() + nets.len() + single.into_iter().filter(|has| *has).count();
         let mut slots = (0..SLOTS).filter_map(Slot::new);
         let mut place = || slots.next().ok_or(Error::TooMany { count });
         let descriptor = |e| Error::SetUp(transport::Error::EventFd(e));
@@ -93,6 +104,8 @@ impl VirtioSet {
             let net = Net::new(parts).map_err(descriptor)?;
             Mmio::new(place()?, net, wiring(memory)?).map(shared).map_err(Error::SetUp)
         });
-        Ok(Self { rng, balloon, disks, nets: nets.collect::<Result<_, _>>()? })
+        let nets = nets.collect::<Result<_, _>>()?;
+        let vsock = vsock.map(|vsock| Mmio::new(place()?, vsock, wiring(memory)?).map_err(Error::SetUp));
+        Ok(Self { rng, balloon, disks, nets, vsock: vsock.transpose()?.map(shared) })
     }
 }

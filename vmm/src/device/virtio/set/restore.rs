@@ -4,13 +4,16 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use snapshot_format::state::{VirtioBalloonState, VirtioBlkState, VirtioNetState, VirtioRngState};
+use snapshot_format::state::{
+    VirtioBalloonState, VirtioBlkState, VirtioNetState, VirtioRngState, VirtioVsockState,
+};
 
 use super::super::balloon::{self, Valve};
 use super::super::blk::{self, Disk, DiskId};
 use super::super::net::{self, Tap};
 use super::super::rng;
 use super::super::transport::{self, Mmio};
+use super::super::vsock::{self, Vsock};
 use super::member::shared;
 use super::{Error, VirtioSet, VirtioSetState, wiring};
 use crate::config::{DeviceOverrides, NetId};
@@ -24,6 +27,7 @@ pub struct SavedParts {
     balloon: Option<VirtioBalloonState>,
     disks: Vec<(DiskId, VirtioBlkState, Disk)>,
     nets: Vec<(NetId, VirtioNetState, Tap)>,
+    vsock: Option<(VirtioVsockState, Vsock)>,
 }
 
 impl VirtioSet {
@@ -32,7 +36,7 @@ impl VirtioSet {
     /// # Errors
     /// A state is not one that such a device can have, or the process may open no more descriptors.
     pub fn restore(saved: SavedParts, memory: &GuestRam) -> Result<Self, Error> {
-        let SavedParts { rng, balloon, disks, nets } = saved;
+        let SavedParts { rng, balloon, disks, nets, vsock } = saved;
         let rng = rng.map(|state| {
             let refused = |source| Error::Restore { section: rng::SECTION.to_owned(), source };
             Mmio::restore(state, wiring(memory)?).map(shared).map_err(refused)
@@ -56,7 +60,12 @@ impl VirtioSet {
             Mmio::restore(state, wiring).map(shared).map_err(|source| Error::Restore { section, source })
         });
         let (disks, nets) = (disks.collect::<Result<_, _>>()?, nets.collect::<Result<_, _>>()?);
-        let set = Self { rng, balloon, disks, nets };
+        let vsock = vsock.map(|(state, device)| {
+            let refused = |source| Error::Restore { section: vsock::SECTION.to_owned(), source };
+            let wiring = vsock::Wiring { transport: wiring(memory)?, device };
+            Mmio::restore(state, wiring).map(shared).map_err(refused)
+        });
+        let set = Self { rng, balloon, disks, nets, vsock: vsock.transpose()? };
         let slots = set.slots();
         match slots.windows(2).find(|pair| pair[0] == pair[1]) {
             Some(pair) => Err(Error::SameSlot { slot: pair[0].number() }),
@@ -71,8 +80,11 @@ impl VirtioSetState {
     /// # Errors
     /// A disk or a TAP is not there, busy or changed; or `overrides` name a device that the image does not have.
     pub fn open(self, overrides: &DeviceOverrides) -> Result<SavedParts, Error> {
-        let Self { rng, balloon, disks, nets } = self;
-        let DeviceOverrides { disks: instead, nets: other_taps } = overrides;
+        let Self { rng, balloon, disks, nets, vsock } = self;
+        let DeviceOverrides { disks: instead, nets: other_taps, vsock: socket } = overrides;
+        if vsock.is_none() && socket.is_some() {
+            return Err(Error::NoVsock);
+        }
         let unknown = |id: &str, present| Error::NoSuchDisk { id: id.to_owned(), present };
         check_named(instead.keys().map(DiskId::as_str), &disks, unknown)?;
         let unknown = |id: &str, present| Error::NoSuchNet { id: id.to_owned(), present };
@@ -92,7 +104,12 @@ impl VirtioSetState {
             attached.map_err(|source| Error::Net { id: name, source })
         };
         let disks = disks.into_iter().map(open).collect::<Result<_, _>>()?;
-        Ok(SavedParts { rng, balloon, disks, nets: nets.into_iter().map(attach).collect::<Result<_, _>>()? })
+        let nets = nets.into_iter().map(attach).collect::<Result<_, _>>()?;
+        let vsock = vsock.map(|state| {
+            let device = Vsock::reopen(&state, socket.as_deref()).map_err(Error::Vsock)?;
+            Ok((state, device))
+        });
+        Ok(SavedParts { rng, balloon, disks, nets, vsock: vsock.transpose()? })
     }
 }
 

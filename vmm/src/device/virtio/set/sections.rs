@@ -2,13 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use snapshot_format::state::{VirtioBalloonState, VirtioBlkState, VirtioNetState, VirtioRngState};
+use snapshot_format::state::{
+    VirtioBalloonState, VirtioBlkState, VirtioNetState, VirtioRngState, VirtioVsockState,
+};
 use snapshot_format::{Saved, StateReader, StateWriter};
 
 use super::super::balloon;
 use super::super::blk::{self, Blk};
 use super::super::net::{self, Net};
 use super::super::rng;
+use super::super::vsock;
 use super::VirtioSet;
 use super::member::{Shared, lock};
 use crate::lifecycle::{Persist, Quiesced};
@@ -24,13 +27,15 @@ pub struct VirtioSetState {
     pub disks: BTreeMap<String, VirtioBlkState>,
     /// Sections `virtio-net:ID`, by their ids.
     pub nets: BTreeMap<String, VirtioNetState>,
+    /// Section [`vsock::SECTION`], if there is one.
+    pub vsock: Option<VirtioVsockState>,
 }
 
 impl VirtioSet {
     /// The guest-visible state of every device.
     #[must_use]
     pub fn save(&self, at_rest: &Quiesced<'_>) -> VirtioSetState {
-        let Self { rng, balloon, disks, nets } = self;
+        let Self { rng, balloon, disks, nets, vsock } = self;
         let disk = |disk: &Shared<Blk>| {
             let disk = lock(disk);
             let id =
@@ -48,6 +53,7 @@ impl VirtioSet {
             balloon: balloon.as_ref().map(|(balloon, _)| lock(balloon).save(at_rest)),
             disks: disks.iter().map(disk).collect(),
             nets: nets.iter().map(net).collect(),
+            vsock: vsock.as_ref().map(|vsock| lock(vsock).save(at_rest)),
         }
     }
 }
@@ -58,7 +64,7 @@ impl VirtioSetState {
     /// # Errors
     /// As [`StateWriter::add`].
     pub fn write(&self, image: &mut StateWriter) -> Result<(), snapshot_format::Error> {
-        let Self { rng, balloon, disks, nets } = self;
+        let Self { rng, balloon, disks, nets, vsock } = self;
         if let Some(rng) = rng {
             image.add(rng::SECTION, rng)?;
         }
@@ -66,7 +72,8 @@ impl VirtioSetState {
             image.add(balloon::SECTION, balloon)?;
         }
         disks.iter().try_for_each(|(id, disk)| image.add(&format!("{}:{id}", blk::KIND), disk))?;
-        nets.iter().try_for_each(|(id, net)| image.add(&format!("{}:{id}", net::KIND), net))
+        nets.iter().try_for_each(|(id, net)| image.add(&format!("{}:{id}", net::KIND), net))?;
+        vsock.iter().try_for_each(|vsock| image.add(vsock::SECTION, vsock))
     }
 
     /// Takes the section of every device that there is.
@@ -76,7 +83,9 @@ impl VirtioSetState {
     pub fn read(image: &mut StateReader<'_>) -> Result<Self, snapshot_format::Error> {
         let rng = image.contains(rng::SECTION).then(|| image.take(rng::SECTION)).transpose()?;
         let balloon = image.contains(balloon::SECTION).then(|| image.take(balloon::SECTION)).transpose()?;
-        Ok(Self { rng, balloon, disks: take_all(image, blk::KIND)?, nets: take_all(image, net::KIND)? })
+        let vsock = image.contains(vsock::SECTION).then(|| image.take(vsock::SECTION)).transpose()?;
+        let (disks, nets) = (take_all(image, blk::KIND)?, take_all(image, net::KIND)?);
+        Ok(Self { rng, balloon, disks, nets, vsock })
     }
 }
 

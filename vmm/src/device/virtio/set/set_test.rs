@@ -1,4 +1,3 @@
-use std::collections::BTreeMap;
 use std::fs;
 use std::sync::Arc;
 
@@ -76,17 +75,13 @@ fn what_does_not_fit_or_cannot_be_opened_is_refused() {
         read_only: true,
         limit: RateLimitConfig::default(),
     };
-    let many =
-        DevicesConfig { disks: (0..9).map(disk).collect(), rng: false, balloon: false, nets: Vec::new() };
+    let many = DevicesConfig { disks: (0..9).map(disk).collect(), ..DevicesConfig::default() };
     assert!(matches!(Parts::open(&many), Err(Error::TooMany { count: 9 })));
-    let most =
-        DevicesConfig { disks: (0..8).map(disk).collect(), rng: false, balloon: false, nets: Vec::new() };
+    let most = DevicesConfig { disks: (0..8).map(disk).collect(), ..DevicesConfig::default() };
     assert_eq!(Parts::open(&most).unwrap().disks.len(), 8);
     let none = DevicesConfig {
         disks: vec![DiskConfig { path: dir.path().join("none"), ..disk(0) }],
-        rng: true,
-        balloon: false,
-        nets: Vec::new(),
+        ..DevicesConfig::default()
     };
     assert!(matches!(Parts::open(&none), Err(Error::Disk { id, .. }) if id == "0"));
 }
@@ -145,7 +140,7 @@ fn disks_are_opened_as_the_image_or_the_user_says() {
     let state = set.save(&Quiesced::in_test());
     let instead = |id: &str, name: &str| DeviceOverrides {
         disks: [(DiskId::new(id).unwrap(), dir.path().join(name))].into(),
-        nets: BTreeMap::new(),
+        ..DeviceOverrides::default()
     };
     assert!(
         matches!(state.clone().open(&DeviceOverrides::default()), Err(Error::Disk { .. })),
