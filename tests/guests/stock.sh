@@ -1,5 +1,5 @@
 #!/bin/busybox sh
-# modules: pvpanic_mmio virtio_mmio virtio_balloon virtio_blk virtio_rng
+# modules: pvpanic_mmio virtio_mmio virtio_balloon virtio_blk virtio_rng vmw_vsock_virtio_transport
 # Counts on the console, once the host asks for it, and answers commands typed there: what the tests of stock kernels
 # look at before and after a restore. Every answer is one line and begins with the command's name.
 #
@@ -66,6 +66,9 @@ while :; do
         reseed) # what a kernel without a driver for VMGenID has to be told
             dd if=/dev/hwrng of=/dev/urandom bs=64 count=1 2>/dev/null && guest-probe reseed; echo "reseed $?" ;;
         forks) echo "forks $(dmesg | grep -c 'crng reseeded due to virtual machine fork')" ;;
+        serve) guest-probe serve $argument & ;;
+        call) guest-probe call $argument ;;
+        hold) guest-probe hold $argument & ;;
         ready) guest-probe ready; echo "ready said" ;;
         port) printf '\001' | dd of=/dev/port bs=1 seek=1504 2>/dev/null; echo "port $?" ;;
         poweroff) poweroff -f ;;

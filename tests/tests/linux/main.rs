@@ -15,6 +15,7 @@ mod nets;
 mod ready;
 mod shelf;
 mod time;
+mod vsock;
 
 use std::process::ExitCode;
 
@@ -61,6 +62,8 @@ fn main() -> ExitCode {
             &[Need::StockGuests, Need::Taps],
             nets::a_conversation_goes_on_through_another_tap,
         ),
+        case("sockets_carry_data_and_listen_again_after_a_restore", vsock::carries_data_and_listens_again),
+        case("bake_until_a_connection", vsock::bakes_until_a_connection),
         case("power_off", endings::power_off),
         case("reboot", endings::reboot),
         case("panic_without_a_driver_is_a_reset", endings::panic_without_a_driver),

@@ -104,6 +104,8 @@ fn bake_and_restore() {
         "root=other",
         "--net",
         "eth0=tap:t1",
+        "--vsock",
+        "uds=w",
     ];
     let Ok(Command::Restore(args)) = parse(&line) else { panic!() };
     let expected = RestoreConfig {

@@ -1,10 +1,11 @@
 //! What a stock guest cannot tell with a shell alone: clocks to the nanosecond, naps, work on every CPU, one byte to
-//! a port. A static program that the tests put into the guest's initramfs.
+//! a port, sockets to the host. A static program that the tests put into the guest's initramfs.
 //!
 //! Every answer is one line and one `write`, because others write to the same console.
 
 mod numbers;
 mod sys;
+mod vsock;
 mod watch;
 mod work;
 
@@ -30,9 +31,13 @@ fn main() -> ExitCode {
         ["load", file] => work::load(file),
         ["numbers"] => numbers::run(),
         ["reseed"] => File::open("/dev/urandom").and_then(|random| sys::reseed(&random)),
+        ["serve", port] => number(port).and_then(vsock::serve),
+        ["call", port, mib, connections] => vsock_call(port, mib, connections),
+        ["hold", port] => number(port).and_then(vsock::hold),
         ["ready"] => sys::write_port(READY_PORT, 1),
         _ => {
-            Err(io::Error::other("clock | nap MS | watch | fill MIB | load FILE | numbers | reseed | ready"))
+            let usage = "clock | nap MS | watch | fill MIB | load FILE | numbers | reseed | ready";
+            Err(io::Error::other(format!("{usage} | serve PORT | call PORT MIB CONNECTIONS | hold PORT")))
         }
     };
     match done {
@@ -42,6 +47,14 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn number(text: &str) -> io::Result<u32> {
+    text.parse().map_err(io::Error::other)
+}
+
+fn vsock_call(port: &str, mib: &str, connections: &str) -> io::Result<()> {
+    vsock::call(number(port)?, number(mib)? as usize, number(connections)?.into())
 }
 
 fn clocks() -> String {

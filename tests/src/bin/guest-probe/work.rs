@@ -75,7 +75,7 @@ fn sum_on(state: u64, bytes: &[u8]) -> u64 {
 }
 
 /// Marsaglia's xorshift.
-struct Numbers(u64);
+pub(crate) struct Numbers(pub(crate) u64);
 
 impl Numbers {
     fn next(&mut self) -> u64 {
@@ -85,11 +85,11 @@ impl Numbers {
         self.0
     }
 
-    fn write(&mut self, to: &mut [u8]) {
+    pub(crate) fn write(&mut self, to: &mut [u8]) {
         to.as_chunks_mut().0.iter_mut().for_each(|word| *word = self.next().to_le_bytes());
     }
 
-    fn matches(&mut self, bytes: &[u8]) -> bool {
+    pub(crate) fn matches(&mut self, bytes: &[u8]) -> bool {
         bytes.as_chunks().0.iter().all(|word| u64::from_le_bytes(*word) == self.next())
     }
 }

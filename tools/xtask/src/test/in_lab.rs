@@ -18,7 +18,7 @@ use crate::{lab, process};
 mod in_lab_test;
 
 /// The most failures that can be the lab's own. What is broken fails more often, and every time.
-const LAB_LOSES: usize = 3;
+const LAB_LOSES: usize = 6;
 
 /// What became of each test, by name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -39,7 +39,7 @@ use reset::TransportReset;
 /// The device ID.
 const ID: u32 = 19;
 /// Packets for the guest, packets from the guest, events.
-const QUEUES: [u16; 3] = [256, 256, 16];
+const QUEUES: [u16; 3] = [256, 256, 64];
 const RX: usize = 0;
 const TX: usize = 1;
 const EVENTS: usize = 2;
