@@ -53,6 +53,7 @@ struct Owed {
     response: bool,
     rst: bool,
     credit_update: bool,
+    credit_request: bool,
     /// Flags of a SHUTDOWN.
     shutdown: u32,
 }
@@ -122,9 +123,11 @@ impl Connection {
         asking
     }
 
-    /// The guest's wish to connect, granted. Without `far`, to nobody: what is sent there is taken and forgotten.
+    /// The guest's wish to connect, granted. Without `far`, to nobody: what is sent there is taken and forgotten, and
+    /// the guest is asked for its account, which it gives only once it knows that it is connected.
     pub(super) fn accept(far: Option<UnixStream>, request: &Header) -> Self {
-        let mut open = Self::new(far, Phase::Open, Owed { response: true, ..Owed::default() });
+        let owed = Owed { response: true, credit_request: far.is_none(), ..Owed::default() };
+        let mut open = Self::new(far, Phase::Open, owed);
         open.hear_account(request);
         open
     }
@@ -145,8 +148,8 @@ impl Connection {
 
     /// Whether it may have something to say.
     pub(super) fn wants_turn(&self) -> bool {
-        let Owed { request, response, rst, credit_update, shutdown } = self.owed;
-        let says = request || response || rst || credit_update || shutdown != 0;
+        let Owed { request, response, rst, credit_update, credit_request, shutdown } = self.owed;
+        let says = request || response || rst || credit_update || credit_request || shutdown != 0;
         says || self.may_have_data() && (self.credit() > 0 || !self.has_asked)
     }
 
@@ -400,6 +403,9 @@ impl Connection {
             }
         }
         if self.may_have_data() && self.credit() == 0 && !std::mem::replace(&mut self.has_asked, true) {
+            return Ok(Some((op::CREDIT_REQUEST, 0, 0)));
+        }
+        if std::mem::take(&mut self.owed.credit_request) {
             return Ok(Some((op::CREDIT_REQUEST, 0, 0)));
         }
         if self.owed.credit_update {

@@ -9,6 +9,7 @@ mod connection;
 mod host;
 mod muxer;
 mod packet;
+mod ready;
 mod reset;
 mod saved;
 mod timer;
@@ -32,8 +33,9 @@ pub use saved::{SECTION, Wiring};
 
 use super::{Broken, ConfigSpace, Queues, VirtioDevice};
 use crate::config::{GuestCid, VsockPort};
-use muxer::{Muxer, Ready, Reset};
+use muxer::{Muxer, Reset};
 use packet::HEADER;
+use ready::Ready;
 use reset::TransportReset;
 
 /// The device ID.
@@ -71,7 +73,7 @@ impl Vsock {
     /// Written when the guest connects to the port by which it says that it is ready.
     #[must_use]
     pub fn said_ready(&self) -> Option<Arc<EventFd>> {
-        self.muxer.ready().map(|ready| Arc::clone(&ready.said))
+        self.muxer.ready().map(|ready| Arc::clone(ready.said()))
     }
 
     fn with(

@@ -8,16 +8,15 @@ use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::event::{Timespec, epoll};
-use vmm_sys_util::eventfd::EventFd;
 
 use super::super::{Broken, Chain};
 use super::connection::{BUFFER, Connection, PATIENCE};
 use super::host::{Asked, Client, Error, Host};
 use super::packet::{HEADER, HOST_CID, Header, NO_PORT, Ports, STREAM, op};
+use super::ready::Ready;
 use super::timer::Timer;
 use crate::memory::GuestRam;
 
@@ -39,22 +38,6 @@ const TIMER: u64 = token(Ports { host: NO_PORT - 1, guest: NO_PORT });
 
 const fn token(ports: Ports) -> u64 {
     (ports.host as u64) << 32 | ports.guest as u64
-}
-
-/// A port of the host's that is served by the machine itself: the guest says that it is ready by connecting there.
-#[derive(Clone, Debug)]
-pub(super) struct Ready {
-    /// The port.
-    pub port: u32,
-    /// Written when the guest connects.
-    pub said: Arc<EventFd>,
-}
-
-impl Ready {
-    pub(super) fn new(port: u32) -> io::Result<Self> {
-        let said = EventFd::new(libc::EFD_NONBLOCK | libc::EFD_CLOEXEC)?;
-        Ok(Self { port, said: Arc::new(said) })
-    }
 }
 
 /// An RST that the guest is owed for a packet that belongs to no connection, or not any more.
@@ -197,6 +180,9 @@ impl Muxer {
     /// Ends what has taken too long, and sets the clock for what has time left.
     fn expire(&mut self, now: Instant) {
         self.timer.heard();
+        if let Some(ready) = &mut self.ready {
+            ready.look(now);
+        }
         self.clients.retain(|_, client| client.deadline > now);
         let late = |(ports, connection): (&Ports, &Connection)| {
             connection.deadline.is_some_and(|deadline| deadline <= now).then_some(*ports)
@@ -208,8 +194,9 @@ impl Muxer {
             self.settle(ports, now);
         }
         let clients = self.clients.values().map(|client| client.deadline);
-        let next =
-            clients.chain(self.connections.values().filter_map(|connection| connection.deadline)).min();
+        let ready = self.ready.as_ref().and_then(Ready::due);
+        let connections = self.connections.values().filter_map(|connection| connection.deadline);
+        let next = clients.chain(connections).chain(ready).min();
         if let Some(next) = next {
             self.timer.arm(next, now);
         }
@@ -336,6 +323,7 @@ impl Muxer {
         } else if let Some(connection) = self.connections.get_mut(&ports) {
             connection.hear(&header, chain, memory, ports.host)?;
             self.settle(ports, now);
+            self.hear_ready(ports.host, header.op, now);
         } else if header.op == op::REQUEST {
             self.connect(ports, &header, now);
         } else {
@@ -361,11 +349,7 @@ impl Muxer {
             return self.refuse(header);
         }
         let far = match &self.ready {
-            Some(Ready { port, said }) if *port == ports.host => {
-                // Fails only if it was said 2^64 - 2 times.
-                let _ = said.write(1);
-                None
-            }
+            Some(ready) if ready.port() == ports.host => None,
             _ => match self.reach(ports) {
                 Ok(far) => Some(far),
                 Err(error) => {
@@ -376,6 +360,17 @@ impl Muxer {
         };
         self.connections.insert(ports, Connection::accept(far, header));
         self.settle(ports, now);
+        self.hear_ready(ports.host, header.op, now);
+    }
+
+    /// A packet to a port of the host's, which may be the one by which the guest says that it is ready.
+    fn hear_ready(&mut self, port: u32, op: u16, now: Instant) {
+        if let Some(ready) = self.ready.as_mut().filter(|ready| ready.port() == port) {
+            ready.hear(op, now);
+            if let Some(due) = ready.due() {
+                self.timer.arm(due, now);
+            }
+        }
     }
 
     fn reach(&self, ports: Ports) -> io::Result<UnixStream> {

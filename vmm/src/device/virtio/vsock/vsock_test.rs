@@ -373,14 +373,26 @@ fn chains_that_are_none_stop_the_device() {
     }
 }
 
-#[test]
-fn the_guest_says_that_it_is_ready() {
-    let mut guest = Guest::with(Some("1024"));
+/// The guest connected to the port by which it says that it is ready, and what is written then.
+fn at_the_ready_port(guest: &mut Guest) -> Arc<EventFd> {
     let said = guest.device.device().unwrap().said_ready().unwrap();
-    assert!(said.read().is_err());
     guest.send(to(1024, op::REQUEST), &[]);
-    guest.packet(op::RESPONSE);
-    assert_eq!(said.read().unwrap(), 1);
+    let ops: Vec<u16> = guest.packets().iter().map(|(header, _)| header.op).collect();
+    assert_eq!(ops, [op::RESPONSE, op::CREDIT_REQUEST], "and a question that it can answer only then");
+    assert!(said.read().is_err(), "it does not know yet");
+    said
+}
+
+#[test]
+fn the_guest_is_ready_when_it_speaks_or_closes() {
+    for op in [op::RW, op::SHUTDOWN, op::RST] {
+        let mut guest = Guest::with(Some("1024"));
+        let said = at_the_ready_port(&mut guest);
+        guest.send(Header { flags: shutdown::BOTH, ..to(1024, op) }, &[]);
+        assert_eq!(said.read().unwrap(), 1, "{op}");
+    }
+    let mut guest = Guest::with(Some("1024"));
+    at_the_ready_port(&mut guest);
     // What it says there goes nowhere, and there is always room for more.
     for _ in 0..8 {
         assert!(guest.send(to(1024, op::RW), &pattern(16 << 10)));
@@ -389,8 +401,26 @@ fn the_guest_says_that_it_is_ready() {
     let (last, _) = told.last().expect("it is told of room");
     assert_eq!(last.op, op::CREDIT_UPDATE);
     assert!((128 << 10) - last.fwd_cnt <= BUFFER / 2, "{last:?}");
-    guest.send(Header { flags: shutdown::BOTH, ..to(1024, op::SHUTDOWN) }, &[]);
-    guest.packet(op::RST);
+}
+
+#[test]
+fn the_guest_is_ready_a_moment_after_its_kernel_knows_or_when_it_never_answers() {
+    for answer in [Some(op::CREDIT_UPDATE), None] {
+        let mut guest = Guest::with(Some("1024"));
+        let said = at_the_ready_port(&mut guest);
+        if let Some(answer) = answer {
+            guest.send(to(1024, answer), &[]);
+        }
+        let deadline = Instant::now() + std::time::Duration::from_secs(60);
+        while said.read().is_err() {
+            assert!(Instant::now() < deadline);
+            std::thread::sleep(std::time::Duration::from_millis(5));
+            guest.device.serve_here();
+        }
+        std::thread::sleep(PATIENCE);
+        guest.device.serve_here();
+        assert!(said.read().is_err(), "once");
+    }
 }
 
 #[test]
