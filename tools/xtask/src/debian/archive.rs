@@ -30,15 +30,16 @@ pub struct Suites {
 
 /// The releases whose kernels we want, oldest first.
 pub const RELEASES: Suites = Suites { view: "debian", names: &["bookworm", "trixie"], security: true };
-/// What was taken over into Debian 12 from the release after it.
+/// What was taken over into Debian 13 from the release after it, and what that depends on.
 pub const BACKPORTS: Suites =
-    Suites { view: "debian-backports", names: &["bookworm-backports"], security: false };
+    Suites { view: "debian-backports", names: &["trixie", "trixie-backports"], security: false };
 /// Names a mirror where the machine's own sources have none, for example on another distribution.
 const MIRROR: &str = "REKINDLE_DEBIAN_MIRROR";
 
 /// The archive, with its own lists under a cache directory.
 pub struct Archive {
     dir: PathBuf,
+    suites: Suites,
 }
 
 impl Archive {
@@ -48,7 +49,7 @@ impl Archive {
         for sub in ["lists/partial", "cache/archives/partial", "etc"] {
             fs::create_dir_all(dir.join(sub)).with_context(|| format!("cannot create {}", dir.display()))?;
         }
-        let archive = Self { dir: dir.clone() };
+        let archive = Self { dir: dir.clone(), suites };
         let list = sources_list(suites, &mirrors()?);
         let list_path = dir.join("etc/sources.list");
         let stamp = dir.join("updated");
@@ -81,6 +82,23 @@ impl Archive {
             name.starts_with(&format!("{package}_")) && name.ends_with(".deb")
         })
         .with_context(|| format!("apt-get downloaded no archive of {wanted}"))
+    }
+
+    /// Downloads packages, each as `NAME` or `NAME=VERSION`, with all that they depend on, whatever this machine has of
+    /// it; the paths of the .debs, which are good until the next download. Names come from the last suite first.
+    pub fn download_with_needs(&self, wanted: &[String]) -> Result<Vec<PathBuf>> {
+        process::output(self.apt("apt-get").arg("clean"))?;
+        let mut download = self.apt("apt-get");
+        download.args(["install", "--yes", "--download-only", "--no-install-recommends"]);
+        if let Some(suite) = self.suites.names.last() {
+            download.args(["--target-release", suite]);
+        }
+        process::output(download.args(wanted))?;
+        let archives = self.dir.join("cache/archives");
+        let entries =
+            fs::read_dir(&archives).with_context(|| format!("cannot list {}", archives.display()))?;
+        let paths = entries.flatten().map(|entry| entry.path());
+        Ok(paths.filter(|path| path.extension().is_some_and(|extension| extension == "deb")).collect())
     }
 
     fn apt(&self, program: &str) -> Command {

@@ -51,28 +51,6 @@ pub fn ensure(wanted: &[Package]) -> Result<()> {
     install(&missing)
 }
 
-/// Installs what `package`, a file that is only unpacked, needs of the system, but for packages whose names begin with
-/// one of `but`.
-pub fn ensure_needs_of(package: &Path, but: &[&str]) -> Result<()> {
-    let needs = process::output(Command::new("dpkg-deb").arg("-f").arg(package).arg("Depends"))?;
-    let names = needed(&needs).into_iter().filter(|name| !but.iter().any(|but| name.starts_with(but)));
-    let is_installed = |name: &&str| {
-        let mut query = Command::new("dpkg-query");
-        query.args(["--show", "--showformat", "${db:Status-Status}\n", name]);
-        process::output(&mut query).is_ok_and(|said| said.lines().any(|line| line == "installed"))
-    };
-    let missing: Vec<&str> = names.filter(|name| !is_installed(name)).collect();
-    install(&missing)
-}
-
-/// The names in a `Depends` field; of alternatives the first.
-fn needed(depends: &str) -> Vec<&str> {
-    depends
-        .split(',')
-        .filter_map(|item| item.split(['|', '(', ':']).next()?.split_whitespace().next())
-        .collect()
-}
-
 /// Installs packages as root, and tells anybody else how to.
 fn install(missing: &[&str]) -> Result<()> {
     if missing.is_empty() {
@@ -146,7 +124,3 @@ fn apt_get(words: &[&str]) -> Result<()> {
     command.stdout(std::io::stderr());
     process::run(&mut command)
 }
-
-#[cfg(test)]
-#[path = "packages_test.rs"]
-mod packages_test;

@@ -14,6 +14,7 @@ use super::{Guest, fetch};
 use crate::place;
 
 /// A kernel on disk.
+#[derive(Debug)]
 pub struct Kernel {
     /// Holds `vmlinuz`, `config`, `modules/NAME.ko`, `initramfs/SCRIPT.cpio` and `manifest.json`.
     pub dir: PathBuf,

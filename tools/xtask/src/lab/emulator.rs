@@ -1,6 +1,7 @@
-//! Which QEMU the lab runs on: the host's if it is new enough, else a newer one of Debian's, unpacked for ourselves and
-//! installed nowhere.
+//! Which QEMU the lab runs on: the host's if it is new enough, else a newer one of Debian's, unpacked for ourselves with
+//! the libraries that it wants, and installed nowhere.
 
+use std::ffi::OsString;
 use std::fmt;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -20,16 +21,17 @@ mod emulator_test;
 
 const PROGRAM: &str = "qemu-system-x86_64";
 
-/// The release whose own QEMU is older than [`Version::GOOD`], and whose backports have one that is not.
-const OLD_DEBIAN: &str = "bookworm";
+/// The dynamic loader of the unpacked QEMU, and the directory of its libraries.
+const LOADER: &str = "ld-linux-x86-64.so.2";
+const LIBRARIES: &str = "lib";
+/// Where Debian's packages for this architecture have both.
+const DEBIAN_LIBRARIES: &str = "usr/lib/x86_64-linux-gnu";
 
 /// A QEMU that can be run.
 #[derive(Clone, Debug)]
 pub struct Emulator {
-    /// The program.
-    pub program: PathBuf,
-    /// Where its firmware is, unless it knows.
-    pub firmware: Option<PathBuf>,
+    /// The program and its first arguments: with libraries of its own, it is its own dynamic loader that is run.
+    pub command: Vec<OsString>,
     /// What it says that it is.
     pub version: Version,
 }
@@ -39,8 +41,9 @@ pub struct Emulator {
 pub struct Version(pub u32, pub u32);
 
 impl Version {
-    /// From here on the emulation of SVM keeps its guests, those with several CPUs included.
-    pub const GOOD: Self = Self(10, 0);
+    /// From here on a lab with one CPU keeps its guests. QEMU 10.0 changes a CPU's pending interrupts without the lock
+    /// that devices take for it, and loses some of them: guests stood still, or met a triple fault.
+    pub const GOOD: Self = Self(11, 1);
 
     /// What `--version` prints begins with `QEMU emulator version 10.0.2 (Debian ..)`.
     fn of(said: &str) -> Option<Self> {
@@ -70,26 +73,23 @@ struct Source {
 const SOURCES: [Source; 3] = [
     Source {
         name: "qemu-system-x86",
-        version: "1:10.0.2+ds-2+deb13u1~bpo12+1",
-        sha256: "4a6b1856c8b0d7df4ff8e70249e12c473ccf8d516aadb4ae14d3d938faed0c65",
+        version: "1:11.1.3+ds-1~bpo13+1",
+        sha256: "447decc4b3c245edc1d0940bdf97c87e07b2e3bd4b24c4d0c7155d860d52bd5f",
         files: &["usr/bin/qemu-system-x86_64"],
     },
     Source {
         name: "qemu-system-data",
-        version: "1:10.0.2+ds-2+deb13u1~bpo12+1",
-        sha256: "2d831088187087013b3fcbd19bdfb955b182a2d5a08f6dafa0ad1c6d2007fb4e",
+        version: "1:11.1.3+ds-1~bpo13+1",
+        sha256: "cae10ea58330bdaa62ce290e20ca43f91b0a3757777644833f45700ab7b6c31d",
         files: &["usr/share/qemu/kvmvapic.bin", "usr/share/qemu/linuxboot_dma.bin", "usr/share/qemu/pvh.bin"],
     },
     Source {
         name: "seabios",
-        version: "1.16.3-2~bpo12+1",
-        sha256: "48390d0a534c66d11789e39518aa219773a9d3677b29fe1af8799dfb563ec713",
+        version: "1.17.0-1~bpo13+1",
+        sha256: "1a335215bbdb076e8fe8fc47c2985dcfa2cc4506e5c27697733cc0a4125dd1e9",
         files: &["usr/share/seabios/bios-256k.bin"],
     },
 ];
-
-/// What the unpacked QEMU depends on and we do not want: what we unpack ourselves, and firmware of network cards.
-const UNPACKED: [&str; 3] = ["qemu-system-", "seabios", "ipxe-"];
 
 /// What is in the directory of an unpacked QEMU, as `manifest.json` in it has it.
 #[derive(Debug, Serialize, Deserialize)]
@@ -107,44 +107,43 @@ struct Manifest {
 /// Where no new one can be had, an old one has to do: the lab then masks what is known to be wrong with it, and loses a
 /// guest now and then.
 pub fn ensure() -> Result<Emulator> {
-    let of_host = process::find(PROGRAM).and_then(|program| Emulator::at(program, None).ok());
-    if let Some(emulator) = of_host.filter(|emulator| emulator.version >= Version::GOOD) {
+    let of_host = || process::find(PROGRAM).and_then(|program| Emulator::at(vec![program.into()]).ok());
+    if let Some(emulator) = of_host().filter(|emulator| emulator.version >= Version::GOOD) {
         return Ok(emulator);
     }
-    if runs_old_debian() {
-        match backported() {
-            Ok(emulator) => return Ok(emulator),
-            Err(why) => eprintln!("note: there is no QEMU {} to be had: {why:#}", Version::GOOD),
-        }
+    match unpacked() {
+        Ok(emulator) => return Ok(emulator),
+        Err(why) => eprintln!("note: there is no QEMU {} to be had: {why:#}", Version::GOOD),
     }
     packages::ensure(&[QEMU])?;
-    let program = process::find(PROGRAM).with_context(|| format!("there is no {PROGRAM}"))?;
-    let emulator = Emulator::at(program, None)?;
+    let emulator = of_host().with_context(|| format!("there is no {PROGRAM} that runs"))?;
     if emulator.version < Version::GOOD {
-        eprintln!("note: QEMU {} now and then loses a guest with several CPUs", emulator.version);
+        eprintln!("note: QEMU {} now and then loses a guest", emulator.version);
     }
     Ok(emulator)
 }
 
 impl Emulator {
-    /// The program at that path, if it runs and says its version.
-    fn at(program: PathBuf, firmware: Option<PathBuf>) -> Result<Self> {
-        let said = process::output(Command::new(&program).arg("--version"))?;
-        let version =
-            Version::of(&said).with_context(|| format!("{} does not say its version", program.display()))?;
-        Ok(Self { program, firmware, version })
+    /// What that command runs, if it runs and says its version.
+    fn at(command: Vec<OsString>) -> Result<Self> {
+        let (program, arguments) = command.split_first().context("a command names a program")?;
+        let said = process::output(Command::new(program).args(arguments).arg("--version"))?;
+        let version = Version::of(&said)
+            .with_context(|| format!("{} does not say its version", program.to_string_lossy()))?;
+        Ok(Self { command, version })
     }
-}
 
-/// Whether this host is the release of Debian that needs a newer QEMU than its own.
-fn runs_old_debian() -> bool {
-    let release = fs::read_to_string("/etc/os-release").unwrap_or_default();
-    release.lines().any(|line| line.strip_prefix("VERSION_CODENAME=") == Some(OLD_DEBIAN))
+    /// The one that was unpacked into `dir`.
+    fn in_directory(dir: &Path) -> Result<Self> {
+        let [loader, libraries, program] = [LOADER, LIBRARIES, PROGRAM].map(|name| dir.join(name).into());
+        let firmware = dir.as_os_str().to_owned();
+        Self::at(vec![loader, "--library-path".into(), libraries, program, "-L".into(), firmware])
+    }
 }
 
 /// The QEMU unpacked in the lab's directory, put there unless it is there already. Several callers at once wait for
 /// the first.
-fn backported() -> Result<Emulator> {
+fn unpacked() -> Result<Emulator> {
     let dir = place::lab().join("qemu");
     fs::create_dir_all(place::lab()).context("cannot create the lab's directory")?;
     let lock = File::create(place::lab().join("qemu.lock")).context("cannot create the lock of QEMU")?;
@@ -152,15 +151,7 @@ fn backported() -> Result<Emulator> {
     if !is_whole(&dir) {
         unpack(&dir)?;
     }
-    // In the cache of a machine that was installed anew, a library may be missing: then it is unpacked once more.
-    let at = |dir: &Path| Emulator::at(dir.join(PROGRAM), Some(dir.to_path_buf()));
-    match at(&dir) {
-        Ok(emulator) => Ok(emulator),
-        Err(_) => {
-            unpack(&dir)?;
-            at(&dir)
-        }
-    }
+    Emulator::in_directory(&dir)
 }
 
 /// Whether `dir` holds what its manifest says, and that is what we would put there. What stands in for a pin that is
@@ -179,58 +170,97 @@ fn titled(name: &str, version: &str) -> String {
     format!("{name} {version}")
 }
 
-/// Downloads the packages, installs the libraries that they need, and puts the few files that we use into `dir`.
+/// Downloads QEMU's packages and all that they depend on, and puts the few files that we use into `dir`.
 fn unpack(dir: &Path) -> Result<()> {
-    let archive = Archive::open(BACKPORTS)?;
     let partial = dir.with_extension("partial");
     for old in [&partial, dir] {
         if old.exists() {
             fs::remove_dir_all(old).with_context(|| format!("cannot replace {}", old.display()))?;
         }
     }
-    let unpacked = partial.join("unpacked");
-    fs::create_dir_all(&unpacked).with_context(|| format!("cannot create {}", unpacked.display()))?;
+    let all = partial.join("unpacked");
+    fs::create_dir_all(partial.join(LIBRARIES)).context("cannot create the directory of libraries")?;
+    fs::create_dir_all(&all).with_context(|| format!("cannot create {}", all.display()))?;
 
-    let mut manifest = Manifest { packages: Vec::new(), pinned: true, files: Vec::new() };
-    for source in SOURCES {
-        let (version, pinned, deb) = download(&archive, &source, &partial)?;
-        eprintln!("unpacking {} {version}", source.name);
-        packages::ensure_needs_of(&deb, &UNPACKED)?;
-        process::run(Command::new("dpkg-deb").arg("-x").arg(&deb).arg(&unpacked))?;
-        fs::remove_file(&deb).context("cannot remove a package after unpacking it")?;
-        manifest.packages.push(titled(source.name, &version));
-        manifest.pinned &= pinned;
-        for from in source.files.iter().map(|file| unpacked.join(file)) {
-            let path = from.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            let to = partial.join(&path);
-            fs::copy(&from, &to).with_context(|| format!("cannot copy {}", from.display()))?;
-            manifest.files.push(Checksum { sha256: sha256(&to)?, path });
-        }
+    let (debs, pinned) = download()?;
+    for deb in &debs {
+        process::run(Command::new("dpkg-deb").arg("-x").arg(deb).arg(&all))?;
     }
-    fs::remove_dir_all(&unpacked).context("cannot remove what is not needed of QEMU")?;
+    let mut manifest = Manifest { packages: Vec::new(), pinned, files: Vec::new() };
+    let mut take = |from: &Path, path: &str| -> Result<()> {
+        let to = partial.join(path);
+        fs::copy(from, &to).with_context(|| format!("cannot copy {}", from.display()))?;
+        manifest.files.push(Checksum { sha256: sha256(&to)?, path: path.to_owned() });
+        Ok(())
+    };
+    for file in SOURCES.iter().flat_map(|source| source.files) {
+        let name = Path::new(file).file_name().unwrap_or_default().to_string_lossy();
+        take(&all.join(file), &name)?;
+    }
+    let system = all.join(DEBIAN_LIBRARIES);
+    take(&system.join(LOADER), LOADER)?;
+    for library in libraries(&system, &partial.join(PROGRAM))? {
+        let name = library.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        take(&library, &format!("{LIBRARIES}/{name}"))?;
+    }
+    for source in SOURCES {
+        manifest.packages.push(titled(source.name, &version_of(&debs, source.name)?));
+    }
+    eprintln!("unpacked {}", manifest.packages.join(", "));
+    fs::remove_dir_all(&all).context("cannot remove what is not needed of QEMU")?;
     let text = serde_json::to_vec_pretty(&manifest).context("cannot write the manifest")?;
     fs::write(partial.join("manifest.json"), text).context("cannot write the manifest")?;
     fs::rename(&partial, dir).with_context(|| format!("cannot move QEMU to {}", dir.display()))
 }
 
-/// The pinned version of a package, or the newest where that is gone; its version, whether it is the pinned one, and its
-/// path in `into`.
-fn download(archive: &Archive, source: &Source, into: &Path) -> Result<(String, bool, PathBuf)> {
-    let Source { name, version, sha256: expected, files: _ } = source;
-    match archive.download(name, version, into) {
-        Ok(deb) => {
-            let found = sha256(&deb)?;
-            if found != *expected {
-                bail!("{name} {version} has the checksum {found}, not the pinned {expected}");
+/// The packages in their pinned versions, or in the newest where one of those is gone, with all that they depend on; and
+/// whether they are the pinned ones. apt has checked them all against the archive's signature.
+fn download() -> Result<(Vec<PathBuf>, bool)> {
+    let archive = Archive::open(BACKPORTS)?;
+    let pinned = SOURCES.map(|source| format!("{}={}", source.name, source.version));
+    match archive.download_with_needs(&pinned) {
+        Ok(debs) => {
+            for Source { name, version, sha256: expected, files: _ } in SOURCES {
+                let found = sha256(file_of(&debs, name)?)?;
+                if found != expected {
+                    bail!("{name} {version} has the checksum {found}, not the pinned {expected}");
+                }
             }
-            Ok(((*version).to_owned(), true, deb))
+            Ok((debs, true))
         }
         Err(why) => {
-            eprintln!("note: {name} {version} cannot be had, looking for the newest: {why:#}");
-            let newest = archive.versions(name)?.into_iter().next();
-            let (version, _) = newest.with_context(|| format!("the archive has no {name}"))?;
-            let deb = archive.download(name, &version, into)?;
-            Ok((version, false, deb))
+            eprintln!("note: the pinned QEMU cannot be had, looking for the newest: {why:#}");
+            let newest = SOURCES.map(|source| source.name.to_owned());
+            Ok((archive.download_with_needs(&newest)?, false))
         }
     }
+}
+
+/// Of downloaded packages the one with that name.
+fn file_of<'a>(debs: &'a [PathBuf], name: &str) -> Result<&'a Path> {
+    let prefix = format!("{name}_");
+    let is_it =
+        |deb: &&PathBuf| deb.file_name().is_some_and(|file| file.to_string_lossy().starts_with(&prefix));
+    let deb = debs.iter().find(is_it).with_context(|| format!("apt-get downloaded no {name}"))?;
+    Ok(deb)
+}
+
+fn version_of(debs: &[PathBuf], name: &str) -> Result<String> {
+    let deb = file_of(debs, name)?;
+    let said = process::output(Command::new("dpkg-deb").arg("-f").arg(deb).arg("Version"))?;
+    Ok(said.trim().to_owned())
+}
+
+/// What `program` loads of the libraries in `system`, by the loader that lies among them.
+fn libraries(system: &Path, program: &Path) -> Result<Vec<PathBuf>> {
+    let mut list = Command::new(system.join(LOADER));
+    list.arg("--library-path").arg(system).arg("--list").arg(program);
+    Ok(loaded(&process::output(&mut list)?, system))
+}
+
+/// The paths below `system` in lines such as `libz.so.1 => /path/libz.so.1 (0x00007f..)`, but for the loader's own.
+fn loaded(listed: &str, system: &Path) -> Vec<PathBuf> {
+    let path = |line: &str| Some(PathBuf::from(line.split_once("=> ")?.1.split(" (").next()?));
+    let paths = listed.lines().filter_map(path);
+    paths.filter(|path| path.starts_with(system) && !path.ends_with(LOADER)).collect()
 }

@@ -34,11 +34,11 @@ const WITHOUT: [(Option<Version>, &[&str]); 3] = [
     (None, &["la57"]),
     // QEMU 7.2 emulates `cmpxchg16b` with stale flags: an interrupt after it may store the low half of RAX as
     // EFLAGS. Kernels use it in their allocator; about one guest in ten died of a double fault.
-    (Some(Version::GOOD), &["cx16"]),
+    (Some(Version(10, 0)), &["cx16"]),
     // QEMU 7.2 lets a guest's `xsetbv` through where KVM intercepts it, so KVM and the guest disagree on
     // XCR0: Linux 6.12 warns of an inconsistent size and gives XSAVE up. What depends on it has to go with
     // it.
-    (Some(Version::GOOD), &["xsave", "xsaveopt", "avx", "avx2", "fma", "f16c", "pku"]),
+    (Some(Version(10, 0)), &["xsave", "xsaveopt", "avx", "avx2", "fma", "f16c", "pku"]),
 ];
 
 impl Machine {
@@ -47,10 +47,7 @@ impl Machine {
     /// It runs under `setpriv`, so that the kernel kills it when we die, whatever we die of.
     pub fn command(&self, dir: &Path) -> Command {
         let mut command = Command::new("setpriv");
-        command.args(["--pdeathsig", "KILL", "--"]).arg(&self.emulator.program);
-        if let Some(firmware) = &self.emulator.firmware {
-            command.arg("-L").arg(firmware);
-        }
+        command.args(["--pdeathsig", "KILL", "--"]).args(&self.emulator.command);
         let cpu = cpu(self.emulator.version);
         command.args(["-accel", "tcg,thread=multi", "-M", "q35", "-cpu", &cpu]);
         command.args(["-smp", &self.cpus.to_string(), "-m", &self.memory_mib.to_string()]);

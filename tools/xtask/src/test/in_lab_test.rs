@@ -1,6 +1,4 @@
-//! Second tries, of labs that print what they are told to.
-
-use std::cell::Cell;
+//! Further tries, of labs that print what they are told to.
 
 use super::*;
 
@@ -8,21 +6,21 @@ fn names(names: &[&str]) -> Vec<String> {
     names.iter().map(|name| (*name).to_owned()).collect()
 }
 
-/// What is printed in the first try and in the second; and how many there were.
-fn tried(all: &[&str], prints: [&str; 2], second: &[&str]) -> (Ended, u64) {
-    let tries = Cell::new(0);
-    let ended = twice(&names(all), |asked, nth| {
-        tries.set(nth);
-        assert_eq!(asked, names(if nth == 1 { all } else { second }));
-        prints[nth as usize - 1].to_owned()
+/// What is printed in each try; and the names that each was given.
+fn tried(all: &[&str], prints: &[&str]) -> (Ended, Vec<Vec<String>>) {
+    let tries = Mutex::new(Vec::new());
+    let ended = spread(1, &names(all), |asked| {
+        let mut tries = tries.lock().unwrap();
+        tries.push(asked.to_vec());
+        prints[tries.len() - 1].to_owned()
     });
-    (ended, tries.get())
+    (ended, tries.into_inner().unwrap())
 }
 
 #[test]
 fn what_passes_is_not_tried_again() {
-    let (ended, tries) = tried(&["a", "b"], ["test a ... ok\ntest b ... ignored (no)\n", ""], &[]);
-    assert_eq!(tries, 1);
+    let (ended, tries) = tried(&["a", "b"], &["test a ... ok\ntest b ... ignored (no)\n"]);
+    assert_eq!(tries.len(), 1);
     assert_eq!(ended.outcomes["a"], Outcome::Passed);
     assert_eq!(ended.outcomes["b"], Outcome::Ignored);
     assert!(ended.again.is_empty());
@@ -31,7 +29,9 @@ fn what_passes_is_not_tried_again() {
 #[test]
 fn a_few_failures_are_tried_again_and_told() {
     let first = "test a ... FAILED\ntest b ... ok\ntest c ... FAILED\n";
-    let (ended, _) = tried(&["a", "b", "c"], [first, "test a ... ok\ntest c ... FAILED\n"], &["a", "c"]);
+    let last = "test c ... FAILED\n";
+    let (ended, tries) = tried(&["a", "b", "c"], &[first, "test a ... ok\ntest c ... FAILED\n", last]);
+    assert_eq!(tries, [names(&["a", "b", "c"]), names(&["a", "c"]), names(&["c"])]);
     assert_eq!(ended.again, ["a"]);
     let outcomes: Vec<Outcome> = ended.outcomes.values().copied().collect();
     assert_eq!(outcomes, [Outcome::Passed, Outcome::Passed, Outcome::Failed]);
@@ -39,18 +39,27 @@ fn a_few_failures_are_tried_again_and_told() {
 
 #[test]
 fn many_failures_are_not_the_labs() {
-    let all = ["a", "b", "c", "d", "e", "f", "g"];
+    let all = ["a", "b", "c", "d", "e", "f", "g", "h", "i"];
     let first = all.map(|name| format!("test {name} ... FAILED\n")).concat();
-    let (ended, tries) = tried(&all, [&first, ""], &[]);
-    assert_eq!(tries, 1);
+    let (ended, tries) = tried(&all, &[&first]);
+    assert_eq!(tries.len(), 1);
+    assert_eq!(ended.outcomes.len(), all.len());
     assert!(ended.outcomes.values().all(|outcome| *outcome == Outcome::Failed));
 }
 
 #[test]
 fn what_did_not_end_and_what_had_no_turn_is_tried_again_and_is_a_failure_at_last() {
-    let first = "test a ... ok\ntest b ... ";
-    let (ended, tries) = tried(&["a", "b", "c"], [first, "test b ... ok\n"], &["b", "c"]);
-    assert_eq!(tries, 2);
+    let (ended, tries) = tried(&["a", "b", "c"], &["test a ... ok\ntest b ... ", "test b ... ok\n", ""]);
+    assert_eq!(tries[1], names(&["b", "c"]));
     assert_eq!(ended.again, ["b"]);
     assert_eq!(ended.outcomes["c"], Outcome::Failed);
+}
+
+#[test]
+fn each_stock_guest_has_a_lab_of_its_own_and_all_have_their_turn() {
+    let all = names(&["linux::a", "spark::a", "linux::b", "spark::b"]);
+    let expected = [names(&["spark::a", "spark::b"]), names(&["linux::a"]), names(&["linux::b"])];
+    assert_eq!(batches(&all), expected);
+    let ended = spread(2, &all, |asked| asked.iter().map(|name| format!("test {name} ... ok\n")).collect());
+    assert!(all.iter().all(|name| ended.outcomes[name] == Outcome::Passed));
 }

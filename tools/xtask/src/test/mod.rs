@@ -87,7 +87,7 @@ pub fn run(options: &Options) -> Result<bool> {
             let ended = if names.is_empty() {
                 Ended::default()
             } else {
-                in_lab::run(&options.lab, &built.tests, &names, &env)
+                in_lab::run(&options.lab, &built.tests, &names, &env)?
             };
             summary.add_lab(&here, &ended);
             Some(ended)
