@@ -32,7 +32,7 @@ while :; do
         talk) talk "$argument" & ;;
         get) echo "get $(nc $host "$argument" </dev/null | sha256sum | cut -c 1-64)" ;;
         put) # what was filled, and its checksum
-            nc $host "$argument" </run/file >/dev/null
+            guest-probe send $host:"$argument" </run/file
             echo "put $(sha256sum </run/file | cut -c 1-64)" ;;
         fill) guest-probe fill "$argument" >/run/file; echo "fill done" ;;
         link) echo "link $(cat "/sys/class/net/$interface/carrier") changes=$(cat "/sys/class/net/$interface/carrier_changes")" ;;

@@ -47,11 +47,8 @@ while :; do
         count) count & ;;
         watch) guest-probe watch & ;;
         hogs) # so many that never sleep
-            hogs=; while [ "$argument" -gt 0 ]; do argument=$((argument - 1)); (while :; do :; done) & hogs="$hogs $!"; done
+            while [ "$argument" -gt 0 ]; do argument=$((argument - 1)); (while :; do :; done) & done
             echo "hogs started" ;;
-        turns) # the ticks that each of them has had
-            turns=; for hog in $hogs; do turns="$turns $(cut -d ' ' -f 14 /proc/$hog/stat)"; done; echo "turns$turns" ;;
-        stolen) echo "stolen $(awk '/^cpu / { print $9 }' /proc/stat)" ;;
         load) guest-probe load /run/file & ;;
         clock) echo "clock $(guest-probe clock) date=$(date +%s)" ;;
         source) echo "source $(cat /sys/devices/system/clocksource/clocksource0/current_clocksource)" ;;

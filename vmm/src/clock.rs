@@ -3,9 +3,9 @@
 //! A restored guest finds that as much time has passed as really has. Its kvmclock and its TSC are both advanced by
 //! the host's real time between the save and the restore, so that whichever of them the guest keeps its clocks by,
 //! its wall time is right with nobody inside to correct it, and its monotonic time moves forward, never back. If the
-//! host's clock was set back meanwhile, guest time continues from where it stood. A guest that keeps no record of stolen
-//! time ([`crate::vcpu::all_keep_records`]) does not survive long stretches: its time is advanced by
-//! [`MAX_UNRECORDED`] at most, and its wall clock is behind by the rest.
+//! host's clock was set back meanwhile, guest time continues from where it stood. A guest that was at work does not
+//! survive long stretches ([`most`]): its time is advanced by [`MAX_AT_WORK`] at most, and its wall clock is behind by
+//! the rest.
 //!
 //! The procedure is the kernel's own (Documentation/virt/kvm/devices/vcpu.rst, section 4.1, "Migrating the TSC"):
 //! `KVM_SET_CLOCK` with `KVM_CLOCK_REALTIME` first, and from the kvmclock that results, each vCPU's TSC offset.
@@ -15,7 +15,7 @@ use std::time::{Duration, SystemTime};
 
 use kvm_bindings::{KVM_CLOCK_HOST_TSC, KVM_CLOCK_REALTIME, KVM_CLOCK_TSC_STABLE, kvm_clock_data};
 use kvm_ioctls::{Cap, VmFd};
-use snapshot_format::state::{ClockState, TscState};
+use snapshot_format::state::{ClockState, TscState, VcpuState};
 
 use crate::lifecycle::Quiesced;
 
@@ -23,13 +23,24 @@ use crate::lifecycle::Quiesced;
 #[path = "clock_test.rs"]
 mod clock_test;
 
-/// The most that guest time is advanced by where nobody can tell the guest's scheduler that the time was not used.
+/// The most that the time of a guest is advanced by which was at work when it was saved.
 ///
 /// Both counters are also what a guest's scheduler measures with. A task that ran when the snapshot was taken has, to
 /// Linux 6.6 and later, run all the time, and EEVDF multiplies that time by a weight of up to 88761 in 64 bits
 /// (`avg_vruntime_add`): from some 29 hours on it overflows, and the guest dies of it now and then (`pick_eevdf` finds
-/// nobody to run). An hour leaves room for some thirty such tasks.
-pub const MAX_UNRECORDED: Duration = Duration::from_secs(3600);
+/// nobody to run). An hour leaves room for some thirty such tasks. The record of stolen time ([`crate::vcpu`]) is no way
+/// out: only a kernel with `CONFIG_PARAVIRT_TIME_ACCOUNTING` lets its scheduler look there, Debian's have it off, and
+/// from here nobody can tell them apart.
+pub const MAX_AT_WORK: Duration = Duration::from_secs(3600);
+
+/// A vCPU that waits for an interrupt in `HLT`, and one that waits for its INIT: neither has a task on it.
+const IDLE: [u32; 2] = [kvm_bindings::KVM_MP_STATE_HALTED, kvm_bindings::KVM_MP_STATE_UNINITIALIZED];
+
+/// By how much the time of a guest may be advanced that was saved with these vCPUs. If all of them were idle, there is
+/// no task to charge with the time away, and it may be any.
+pub fn most(vcpus: &[VcpuState]) -> Duration {
+    if vcpus.iter().all(|vcpu| IDLE.contains(&vcpu.mp_state)) { Duration::MAX } else { MAX_AT_WORK }
+}
 
 /// Why the clock could not be read or set.
 #[derive(Debug, thiserror::Error)]

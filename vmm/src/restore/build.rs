@@ -10,15 +10,14 @@ use crate::device::DeviceSet;
 use crate::device::virtio::{SavedParts, VirtioSet};
 use crate::machine::{Connections, Frame, GuestFacts, Host, Parts, PausedVm};
 use crate::memory::Memory;
-use crate::vcpu::{self, Blank, Vcpu};
+use crate::vcpu::{Blank, Vcpu};
 
 pub(super) fn frame(host: &Host, memory: Memory) -> Result<Frame, Error> {
     Frame::create(host, memory).map_err(Error::Machine)
 }
 
 pub(super) fn clock(frame: &Frame, saved: &ClockState, vcpus: &[VcpuState]) -> Result<TimeShift, Error> {
-    let most = if vcpu::all_keep_records(vcpus) { Duration::MAX } else { clock::MAX_UNRECORDED };
-    clock::restore(&frame.vm, saved, most).map_err(Error::Clock)
+    clock::restore(&frame.vm, saved, clock::most(vcpus)).map_err(Error::Clock)
 }
 
 pub(super) fn blank_vcpus(frame: &Frame, saved: &[VcpuState]) -> Result<Vec<Blank>, Error> {

@@ -11,7 +11,7 @@ pub struct Report {
     pub phases: Vec<Phase>,
     /// Whether guest TSCs were set in exact relation to kvmclock: see [`crate::clock::TimeShift::relates_tscs`].
     pub exact_tsc: bool,
-    /// By how much the guest's wall clock is behind: see [`crate::clock::MAX_UNRECORDED`].
+    /// By how much the guest's wall clock is behind: see [`crate::clock::MAX_AT_WORK`].
     pub clock_behind: Duration,
 }
 

@@ -26,7 +26,6 @@ use crate::arch::x86_64::regs::EntryPoint;
 
 pub use fd::{KvmVcpu, Traits, VcpuFd};
 pub use run::Shared;
-pub use stolen::all_keep_records;
 
 /// Why a vCPU could not be made, run, saved or restored.
 #[derive(Debug, thiserror::Error)]

@@ -1,15 +1,14 @@
 //! The guest's record of stolen time (Linux's arch/x86/include/uapi/asm/kvm_para.h, `struct kvm_steal_time`): 64 bytes
 //! a vCPU in guest memory, where KVM adds up for how long the vCPU was ready and did not run.
 //!
-//! A guest that stood still finds its clocks advanced, and its scheduler would charge all of that to whatever task was
-//! on the CPU: after an hour, other tasks run for an hour before it has its turn again, and after a day Linux's EEVDF
-//! overflows and the guest dies of it (`pick_eevdf` finds nobody to run). Time in this record is charged to nobody
-//! (`update_rq_clock_task`), so the time for which we kept the guest from running is entered there. KVM adds to what
-//! it finds (`record_steal_time`).
+//! A guest that stood still finds its clocks advanced, and its scheduler charges all of that to whatever task was on the
+//! CPU: after an hour, other tasks run for an hour before it has its turn again. A kernel with
+//! `CONFIG_PARAVIRT_TIME_ACCOUNTING` charges the time in this record to nobody (`update_rq_clock_task`), and every kernel
+//! shows it as stolen in `/proc/stat`, so the time for which we kept the guest from running is entered there. KVM adds to
+//! what it finds (`record_steal_time`).
 
 use std::time::Duration;
 
-use snapshot_format::state::VcpuState;
 use vm_memory::{Bytes, GuestAddress};
 
 use super::{Vcpu, VcpuFd};
@@ -25,20 +24,9 @@ const STEAL_TIME: u32 = 0x4b56_4d03;
 const ENABLED: u64 = 1;
 const ALIGNMENT: u64 = 64;
 
-/// `KVM_MP_STATE_UNINITIALIZED`: a vCPU that waits for its INIT and has no guest to charge anything to.
-const UNINITIALIZED: u32 = kvm_bindings::KVM_MP_STATE_UNINITIALIZED;
-
 /// Where the record is that this value of the MSR speaks of. Its first eight bytes are the time, in ns.
 fn record(msr: u64) -> Option<GuestAddress> {
     (msr & ENABLED != 0).then_some(GuestAddress(msr & !(ALIGNMENT - 1)))
-}
-
-/// Whether every one of these vCPUs that is in use keeps a record, so that no stretch of time is too long for them.
-pub fn all_keep_records(vcpus: &[VcpuState]) -> bool {
-    vcpus.iter().filter(|vcpu| vcpu.mp_state != UNINITIALIZED).all(|vcpu| {
-        let msr = vcpu.msrs.iter().find(|msr| msr.index == STEAL_TIME);
-        msr.is_some_and(|msr| record(msr.data).is_some())
-    })
 }
 
 impl Vcpu {

@@ -1,5 +1,3 @@
-use snapshot_format::state::MsrState;
-
 use super::*;
 use crate::memory::ram_at;
 
@@ -32,17 +30,4 @@ fn the_msr_says_whether_and_where() {
     assert_eq!(record(0x1040), None);
     assert_eq!(record(0x1041), Some(RECORD));
     assert_eq!(record(0x107f), Some(RECORD));
-}
-
-fn vcpu(mp_state: u32, msr: Option<u64>) -> VcpuState {
-    let msr = msr.map(|data| MsrState { index: STEAL_TIME, data });
-    VcpuState { mp_state, msrs: msr.into_iter().collect(), ..Default::default() }
-}
-
-#[test]
-fn only_vcpus_that_wait_for_their_init_may_be_without() {
-    let (keeps, lacks) = (|| vcpu(0, Some(0x1041)), |mp_state| vcpu(mp_state, Some(0)));
-    assert!(all_keep_records(&[keeps(), lacks(UNINITIALIZED)]));
-    assert!(!all_keep_records(&[keeps(), lacks(0)]));
-    assert!(!all_keep_records(&[keeps(), vcpu(0, None)]));
 }

@@ -10,7 +10,8 @@ mod watch;
 mod work;
 
 use std::fs::File;
-use std::io::{self, Write as _};
+use std::io::{self, Read as _, Write as _};
+use std::net::TcpStream;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -34,10 +35,13 @@ fn main() -> ExitCode {
         ["serve", port] => number(port).and_then(vsock::serve),
         ["call", port, mib, connections] => vsock_call(port, mib, connections),
         ["hold", port] => number(port).and_then(vsock::hold),
+        ["send", to] => send(to),
         ["ready"] => sys::write_port(READY_PORT, 1),
         _ => {
             let usage = "clock | nap MS | watch | fill MIB | load FILE | numbers | reseed | ready";
-            Err(io::Error::other(format!("{usage} | serve PORT | call PORT MIB CONNECTIONS | hold PORT")))
+            Err(io::Error::other(format!(
+                "{usage} | serve PORT | call PORT MIB CONNECTIONS | hold PORT | send HOST:PORT"
+            )))
         }
     };
     match done {
@@ -55,6 +59,13 @@ fn number(text: &str) -> io::Result<u32> {
 
 fn vsock_call(port: &str, mib: &str, connections: &str) -> io::Result<()> {
     vsock::call(number(port)?, number(mib)? as usize, number(connections)?.into())
+}
+
+/// Sends what it is given over TCP, in as few writes as there can be: busybox's `nc` writes a KiB at a time.
+fn send(to: &str) -> io::Result<()> {
+    let mut data = Vec::new();
+    io::stdin().read_to_end(&mut data)?;
+    TcpStream::connect(to)?.write_all(&data)
 }
 
 fn clocks() -> String {
