@@ -13,8 +13,8 @@ use crate::header::{CHECKSUM_BYTES, HEADER_BYTES, Header, u16_at, u64_at};
 use crate::state::{
     AcpiPmState, ChipsetState, ClockState, CpuidEntryState, CpuidWordState, DebugRegsState,
     DescriptorTableState, EventsState, HostNeedsState, I8042State, IdentityState, IoapicState, ManifestState,
-    MemoryRegionState, MemoryState, MsrState, PicState, PitChannelState, PitState, PvpanicState,
-    RateLimitState, ReadyPortState, RegsState, RtcState, SegmentState, SerialState, SregsState,
+    MemoryRegionState, MemoryState, MsrState, OverlayState, PicState, PitChannelState, PitState,
+    PvpanicState, RateLimitState, ReadyPortState, RegsState, RtcState, SegmentState, SerialState, SregsState,
     TokenBucketState, TscState, VcpuState, VirtioBalloonState, VirtioBlkState, VirtioMmioState,
     VirtioNetState, VirtioRngState, VirtioVsockState, VirtqueueState, VsockResetState, XcrState,
 };
@@ -69,7 +69,7 @@ impl Kind {
 }
 
 /// Every kind of section that this build reads and writes. The only place where section versions are stated.
-pub const KINDS: [Kind; 17] = [
+pub const KINDS: [Kind; 18] = [
     //         name         oldest  current
     Kind::one("manifest", 1, 1),
     Kind::one("memory", 1, 1),
@@ -88,6 +88,7 @@ pub const KINDS: [Kind; 17] = [
     Kind::many("virtio-blk", 1, 1),
     Kind::many("virtio-net", 1, 1),
     Kind::one("virtio-vsock", 1, 1),
+    Kind::many("overlay", 1, 1),
 ];
 
 /// A saved type that is the whole of one section.
@@ -126,6 +127,7 @@ saved!("virtio-balloon": VirtioBalloonState, VirtioMmioState, VirtqueueState);
 saved!("virtio-blk": VirtioBlkState, VirtioMmioState, VirtqueueState, RateLimitState, TokenBucketState);
 saved!("virtio-net": VirtioNetState, VirtioMmioState, VirtqueueState, RateLimitState, TokenBucketState);
 saved!("virtio-vsock": VirtioVsockState, VirtioMmioState, VirtqueueState, VsockResetState);
+saved!("overlay": OverlayState);
 
 /// The row of [`KINDS`] with that name; a name without a row does not compile.
 const fn find(name: &str) -> Kind {

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use snapshot_format::pages::verify;
 use snapshot_format::state::{
     AcpiPmState, ChipsetState, ClockState, I8042State, IdentityState, ManifestState, MemoryState,
-    PvpanicState, ReadyPortState, RtcState, SerialState, VcpuState, VirtioBalloonState, VirtioBlkState,
-    VirtioNetState, VirtioRngState, VirtioVsockState,
+    OverlayState, PvpanicState, ReadyPortState, RtcState, SerialState, VcpuState, VirtioBalloonState,
+    VirtioBlkState, VirtioNetState, VirtioRngState, VirtioVsockState,
 };
 use snapshot_format::testing::samples;
 use snapshot_format::{ImageDir, MemoryIndex, Saved, StateReader};
@@ -60,6 +60,7 @@ fn v1_sample_says_what_was_written() {
     compare::<VirtioBlkState>(&mut reader, "virtio-blk:root", &samples::virtio_blk());
     compare::<VirtioNetState>(&mut reader, "virtio-net:eth0", &samples::virtio_net());
     compare::<VirtioVsockState>(&mut reader, "virtio-vsock", &samples::virtio_vsock());
+    compare::<OverlayState>(&mut reader, "overlay:root", &samples::overlay());
     reader.finish().expect("no section is left");
 
     index.check_len(image.memory_len()).expect("the golden's memory is whole");

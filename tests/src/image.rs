@@ -16,9 +16,7 @@ pub struct Image(PathBuf);
 /// Hashes of an image's parts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fingerprint {
-    state: [u8; 32],
-    memory: [u8; 32],
-    names: Vec<String>,
+    parts: Vec<(String, [u8; 32])>,
 }
 
 impl Image {
@@ -53,8 +51,11 @@ impl Image {
 
     /// Hashes every byte of it.
     pub fn fingerprint(&self) -> Fingerprint {
-        let names = crate::leftover::entries(&self.0);
-        Fingerprint { state: hash(&self.state()), memory: hash(&self.memory()), names }
+        let parts = crate::leftover::entries(&self.0).into_iter().map(|name| {
+            let sum = hash(&self.0.join(&name));
+            (name, sum)
+        });
+        Fingerprint { parts: parts.collect() }
     }
 
     /// Bytes that it takes on disk.

@@ -32,7 +32,7 @@ pub enum Error {
         /// The image directory.
         path: PathBuf,
         /// The file's name.
-        part: &'static str,
+        part: String,
     },
     /// A part of the image is a directory, a link, a device or a pipe.
     #[error("`{}` is not a regular file", path.display())]

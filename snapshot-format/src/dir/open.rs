@@ -41,7 +41,7 @@ impl ImageDir {
         };
         let state = read_state(&file, len, path)?;
         let Some((memory, memory_len)) = open_part(&dir, path, MEMORY)? else {
-            return Err(Error::MissingPart { path: path.to_owned(), part: MEMORY });
+            return Err(Error::MissingPart { path: path.to_owned(), part: MEMORY.to_owned() });
         };
         Ok(Self { path: path.to_owned(), dir, state, memory, memory_len })
     }

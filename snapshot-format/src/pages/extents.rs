@@ -24,7 +24,7 @@ pub fn data_extents(memory: &File, pages: PageCount) -> Result<Vec<Range<u64>>, 
 
 /// The next bytes from `from` on, widened to whole pages, that the file system says are data. Where it cannot tell,
 /// all are.
-pub(super) fn next_extent(memory: &File, from: u64, len: u64) -> Result<Option<Range<u64>>, Error> {
+pub(crate) fn next_extent(memory: &File, from: u64, len: u64) -> Result<Option<Range<u64>>, Error> {
     let failed = |source: Errno| Error::Read { offset: from, source: io::Error::from(source) };
     if from >= len {
         return Ok(None);

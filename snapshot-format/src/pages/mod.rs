@@ -30,6 +30,7 @@ mod verify_test;
 pub use digest::digest;
 pub use error::Error;
 pub use extents::data_extents;
+pub(crate) use extents::next_extent;
 pub use index::MemoryIndex;
 pub use layout::{FileOffset, Gpa, PageCount, Region};
 pub use sums::{ChunkSums, chunk_sum, page_sum};

@@ -28,6 +28,6 @@ pub use vcpu::{
     SregsState, TscState, VcpuState, XcrState,
 };
 pub use virtio::{
-    RateLimitState, TokenBucketState, VirtioBalloonState, VirtioBlkState, VirtioMmioState, VirtioNetState,
-    VirtioRngState, VirtioVsockState, VirtqueueState, VsockResetState,
+    OverlayState, RateLimitState, TokenBucketState, VirtioBalloonState, VirtioBlkState, VirtioMmioState,
+    VirtioNetState, VirtioRngState, VirtioVsockState, VirtqueueState, VsockResetState,
 };

@@ -72,8 +72,11 @@ pub struct VirtioBlkState {
     pub transport: VirtioMmioState,
     /// The absolute path of the file or block device behind it, as the system's bytes.
     pub path: Blob,
-    /// Whether the guest may write to it.
+    /// Whether the guest may only read it.
     pub read_only: bool,
+    /// Whether what the guest writes goes to an overlay, so that the file stays as it is: then there is a section
+    /// `overlay:ID`.
+    pub overlay: bool,
     /// Its length in bytes: a multiple of 512.
     pub len: u64,
     /// When the file was last modified, in nanoseconds since 1970, as the file system says. 0 for a block device.
@@ -147,4 +150,18 @@ pub struct VirtioVsockState {
     /// Whom a guest that goes on without this process is owed an RST from, beside the event that resets everything: a
     /// packet that it has not read yet may make it believe in a connection after that.
     pub resets: Vec<VsockResetState>,
+}
+
+/// What a guest has written over the base of a disk. Section `overlay:ID`; the bytes are in the file `disk-ID`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Versionize)]
+pub struct OverlayState {
+    /// Bytes of the disk, and of the file: a multiple of 512.
+    pub len: u64,
+    /// The written sectors: the first one of a run and how many there are, for one run after the other, ascending, with
+    /// other sectors in between.
+    pub runs: Words,
+    /// How many pages of the file have a byte other than 0.
+    pub data_pages: u64,
+    /// The sum of the file: see FORMAT.md.
+    pub sum: u64,
 }

@@ -5,8 +5,8 @@ use crate::pages::{self, MemoryIndex};
 use crate::section::Kind;
 use crate::state::{
     AcpiPmState, ChipsetState, ClockState, I8042State, IdentityState, ManifestState, MemoryState,
-    PvpanicState, ReadyPortState, RtcState, SerialState, VcpuState, VirtioBalloonState, VirtioBlkState,
-    VirtioNetState, VirtioRngState, VirtioVsockState,
+    OverlayState, PvpanicState, ReadyPortState, RtcState, SerialState, VcpuState, VirtioBalloonState,
+    VirtioBlkState, VirtioNetState, VirtioRngState, VirtioVsockState,
 };
 use crate::state_file::{StateReader, StateWriter};
 use crate::{Saved, codec};
@@ -38,6 +38,7 @@ pub fn rewrite(file: &[u8]) -> Result<Vec<u8>, Error> {
             Some("virtio-blk") => copy::<VirtioBlkState>(name, &mut reader, &mut writer)?,
             Some("virtio-vsock") => copy::<VirtioVsockState>(name, &mut reader, &mut writer)?,
             Some("virtio-net") => copy::<VirtioNetState>(name, &mut reader, &mut writer)?,
+            Some("overlay") => copy::<OverlayState>(name, &mut reader, &mut writer)?,
             Some(kind) => panic!("kind `{kind}` is in KINDS and not here"),
             None => {}
         }

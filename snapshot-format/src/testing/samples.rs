@@ -2,17 +2,17 @@
 //!
 //! A field that is lost, moved or cut short on its way through a file shows.
 
-use crate::codec::Blob;
+use crate::codec::{Blob, Words};
 use crate::error::Error;
 use crate::header::Architecture;
 use crate::pages::{ChunkSums, FileOffset, Gpa, MemoryIndex, PAGE_BYTES, PageCount, Region};
 use crate::state::{
     AcpiPmState, ChipsetState, ClockState, CpuidEntryState, CpuidWordState, DebugRegsState,
     DescriptorTableState, EventsState, HostNeedsState, I8042State, IdentityState, IoapicState, ManifestState,
-    MsrState, PicState, PitChannelState, PitState, PvpanicState, RateLimitState, ReadyPortState, RegsState,
-    RtcState, SegmentState, SerialState, SregsState, TokenBucketState, TscState, VcpuState,
-    VirtioBalloonState, VirtioBlkState, VirtioMmioState, VirtioNetState, VirtioRngState, VirtioVsockState,
-    VirtqueueState, VsockResetState, XcrState,
+    MsrState, OverlayState, PicState, PitChannelState, PitState, PvpanicState, RateLimitState,
+    ReadyPortState, RegsState, RtcState, SegmentState, SerialState, SregsState, TokenBucketState, TscState,
+    VcpuState, VirtioBalloonState, VirtioBlkState, VirtioMmioState, VirtioNetState, VirtioRngState,
+    VirtioVsockState, VirtqueueState, VsockResetState, XcrState,
 };
 use crate::state_file::StateWriter;
 
@@ -69,6 +69,7 @@ pub fn state_file() -> Result<Vec<u8>, Error> {
     writer.add("virtio-blk:root", &virtio_blk())?;
     writer.add("virtio-net:eth0", &virtio_net())?;
     writer.add("virtio-vsock", &virtio_vsock())?;
+    writer.add("overlay:root", &overlay())?;
     writer.finish()
 }
 
@@ -237,6 +238,7 @@ pub fn virtio_blk() -> VirtioBlkState {
         transport: s.next(),
         path: Blob(b"/srv/disks/root.img".to_vec()),
         read_only: s.next(),
+        overlay: s.next(),
         len: s.next(),
         modified_ns: s.next(),
         limit: s.next(),
@@ -336,3 +338,8 @@ filled!(VirtioBalloonState: transport);
 filled!(TokenBucketState: size, refill_ms, burst, tokens, part, burst_left);
 filled!(RateLimitState: bandwidth, operations);
 filled!(VsockResetState: cid, kind, host_port, guest_port);
+
+/// Section `overlay:root`.
+pub fn overlay() -> OverlayState {
+    OverlayState { len: 0x2000, runs: Words(vec![1, 2, 8, 4]), data_pages: 2, sum: 0x0102_0304_0506_0708 }
+}

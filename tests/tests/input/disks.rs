@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::path::Path;
 
-use rekindle_tests::{Case, Image, Scratch, Vm, cases, rekindle};
+use rekindle_tests::{Case, Image, Launch, Scratch, Vm, cases, rekindle};
 
 use crate::table::{Row, check};
 use crate::{KVM, args};
@@ -17,6 +17,8 @@ pub(crate) fn cases() -> Vec<Case> {
             a_disk_that_is_in_use_is_left_alone,
             a_disk_that_is_not_what_it_was_is_named_at_a_restore,
             another_file_is_given_only_for_a_disk_that_there_is,
+            a_base_that_is_not_what_it_was_is_named_at_a_restore,
+            an_overlay_that_is_not_what_it_was_is_damage,
         ]
     ));
     cases
@@ -62,6 +64,12 @@ fn a_disk_that_cannot_be_one_is_named() {
     }
     let says = &["9 virtio devices do not fit into 8 slots", "leave some out"];
     rows.push(Row { what: "more devices than places", args: many, code: 2, says });
+    disk(&here.path("base"), 4096);
+    let over = root(&here.path("base"), ",overlay");
+    for (place, reason) in [("none", "No such file or directory"), ("half", "Not a directory")] {
+        let done = rekindle(["boot", "--disk", &over, "--overlay-dir", &here.path(place).to_string_lossy()]);
+        done.fails(1, &["cannot keep what the guest writes in", place, reason, "--overlay-dir"]);
+    }
     check(&here, rows);
 }
 
@@ -107,7 +115,7 @@ fn a_disk_that_is_not_what_it_was_is_named_at_a_restore() {
     restore().fails(1, &["cannot open disk", "No such file or directory", "--disk root=PATH"]);
 
     // A copy from then does, wherever it is.
-    let mut vm = rekindle_tests::Launch::new([
+    let mut vm = Launch::new([
         "restore".as_ref(),
         image.path().as_os_str(),
         "--disk".as_ref(),
@@ -136,4 +144,66 @@ fn another_file_is_given_only_for_a_disk_that_there_is() {
     let says = &["long` has 8192 bytes, it had 4096 when the image was taken"];
     restore(&image, root(&here.path("long"), "")).fails(1, says);
     restore(&image, root(here.root(), "")).fails(1, &["neither a regular file nor a block device"]);
+}
+
+/// Any number of guests have one base, and it must be what it was.
+fn a_base_that_is_not_what_it_was_is_named_at_a_restore() {
+    let here = Scratch::new();
+    let base = here.path("base");
+    disk(&base, 4096);
+    let place = here.root().to_string_lossy().into_owned();
+    let over = root(&base, ",overlay");
+    let image =
+        Image::bake(here.path("image"), &["--memory", "32M", "--disk", &over, "--overlay-dir", &place]);
+    let restore = |more: &[&str]| {
+        let args = ["restore".into(), image.path().to_string_lossy().into_owned()];
+        Launch::new(args).args(["--overlay-dir", &place]).args(more)
+    };
+    let mut clones = [restore(&[]).vm(), restore(&[]).vm()];
+    for clone in &mut clones {
+        assert_eq!(clone.ask("echo alive"), "ok alive");
+    }
+    rekindle(["boot", "--disk", &root(&base, "")]).fails(1, &["base` is in use by another VM"]);
+    clones.into_iter().for_each(Vm::stop);
+
+    let kept = here.path("kept");
+    std::fs::copy(&base, &kept).expect("a disk can be copied");
+    disk(&base, 4096);
+    restore(&[]).run().fails(1, &["cannot use disk `root`", "was modified since the image was taken"]);
+    disk(&base, 512);
+    restore(&[]).run().fails(1, &["base` has 512 bytes, it had 4096"]);
+    std::fs::remove_file(&base).expect("a scratch directory can be written");
+    restore(&[]).run().fails(1, &["cannot open disk", "No such file or directory", "--disk root=PATH"]);
+    let mut vm = restore(&["--disk", &root(&kept, "")]).vm();
+    assert_eq!(vm.ask("echo alive"), "ok alive");
+    vm.stop();
+}
+
+fn an_overlay_that_is_not_what_it_was_is_damage() {
+    let here = Scratch::new();
+    let base = here.path("base");
+    disk(&base, 1 << 20);
+    let place = here.root().to_string_lossy().into_owned();
+    let over = root(&base, ",overlay");
+    let image =
+        Image::bake(here.path("image"), &["--memory", "32M", "--disk", &over, "--overlay-dir", &place]);
+    image.verifies();
+    let restore =
+        |image: &Image| rekindle(["restore", &image.path().to_string_lossy(), "--overlay-dir", &place]);
+    let verify = |image: &Image| rekindle(["verify".as_ref(), image.path().as_os_str()]);
+
+    let flipped = image.copy_to(here.path("flipped"));
+    let file = File::options().write(true).open(flipped.path().join("disk-root")).expect("it is there");
+    std::os::unix::fs::FileExt::write_all_at(&file, b"x", 5000).expect("a copy can be written");
+    verify(&flipped).fails(3, &["disk `root`", "has 1 pages of data, its index says 0"]);
+    file.set_len(512).expect("a copy can be written");
+    for done in [verify(&flipped), restore(&flipped)] {
+        done.fails(3, &["disk `root`", "it has 512 bytes, its index says 1048576"]);
+    }
+    std::fs::remove_file(flipped.path().join("disk-root")).expect("a copy can be written");
+    for done in [verify(&flipped), restore(&flipped)] {
+        done.fails(3, &["has no file `disk-root`"]);
+    }
+    std::os::unix::fs::symlink("/dev/null", flipped.path().join("disk-root")).expect("a link can be made");
+    restore(&flipped).fails(3, &["is not a regular file"]);
 }

@@ -47,8 +47,8 @@ fn bad_usage_is_code_2_and_says_what_is_possible() {
         ("a/b=x", &["disk id `a/b`", "1 to 20 of"]),
         ("a23456789012345678901=x", &["disk id", "1 to 20 of"]),
         ("root=", &["the disk is an empty path"]),
-        ("root=x,ro", &["option `ro` of a disk is unknown", "give readonly, bw= or iops="]),
-        ("root=x,overlay", &["`overlay` of `--disk` is not in this version"]),
+        ("root=x,ro", &["option `ro` of a disk is unknown", "give readonly, overlay, bw= or iops="]),
+        ("root=x,overlay,readonly", &["disk `root` is both readonly and overlay"]),
     ] {
         row("a disk that is none", args!["boot", "--disk", disk], says);
     }

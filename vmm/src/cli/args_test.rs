@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::{CommandFactory, Parser};
 use vmm::config::{
     BakeConfig, BootConfig, DeviceOverrides, DevicesConfig, DiskConfig, DiskId, GuestCid, KernelConfig,
-    MemoryMode, MemorySize, RateLimitConfig, ReadyConfig, ReportTarget, RestoreConfig, SerialConfig, Timeout,
-    VmConfig, VsockConfig,
+    MemoryMode, MemorySize, OverlayDir, RateLimitConfig, ReadyConfig, ReportTarget, RestoreConfig,
+    SerialConfig, Timeout, VmConfig, VsockConfig,
 };
 
 use super::args::{Cli, Command};
@@ -28,6 +28,7 @@ fn disk(id: &str, path: &str, read_only: bool) -> DiskConfig {
         id: DiskId::new(id).unwrap(),
         path: path.into(),
         read_only,
+        overlay: false,
         limit: RateLimitConfig::default(),
     }
 }
@@ -56,7 +57,7 @@ fn boot_without_options_runs_the_built_in_guest() {
 #[test]
 fn boot_with_every_option() {
     let line = "--kernel k --initrd i --cmdline -x --memory 1G --cpus 32 --serial file:log --api-socket s --rng --balloon \
-                --disk root=a=b --disk data=c,readonly --net eth0=tap:t0,rx-ops=7 --vsock uds=v,cid=3";
+                --disk root=a=b --disk data=c,readonly --net eth0=tap:t0,rx-ops=7 --vsock uds=v,cid=3 --overlay-dir o";
     let line: Vec<_> = line.split(' ').collect();
     let expected = BootConfig {
         vm: VmConfig {
@@ -67,6 +68,7 @@ fn boot_with_every_option() {
             serial: SerialConfig::File("log".into()),
             devices: DevicesConfig {
                 disks: vec![disk("root", "a=b", false), disk("data", "c", true)],
+                overlay_dir: OverlayDir("o".into()),
                 rng: true,
                 balloon: true,
                 nets: vec!["eth0=tap:t0,rx-ops=7".parse().unwrap()],
@@ -106,6 +108,8 @@ fn bake_and_restore() {
         "eth0=tap:t1",
         "--vsock",
         "uds=w",
+        "--overlay-dir",
+        "o",
     ];
     let Ok(Command::Restore(args)) = parse(&line) else { panic!() };
     let expected = RestoreConfig {
@@ -116,6 +120,7 @@ fn bake_and_restore() {
             disks: [(DiskId::new("root").unwrap(), "other".into())].into(),
             nets: [("eth0".parse().unwrap(), "t1".parse().unwrap())].into(),
             vsock: Some("w".into()),
+            overlay_dir: OverlayDir("o".into()),
         },
         report: Some(ReportTarget::Stdout),
         api_socket: Some("s".into()),

@@ -126,6 +126,7 @@ fn of_restore(error: &restore::Error) -> Option<(Exit, Option<String>)> {
             exit => Some((exit, again())),
         },
         restore::Error::Memory { source, .. } => Some((of_format(source.kind()), again())),
+        restore::Error::Disk { source, .. } => Some((of_format(source.kind()), again())),
         restore::Error::Contradiction { .. } | restore::Error::Device(_) => Some((Exit::Damaged, again())),
         restore::Error::Virtio(error) => Some(of_virtio(error)),
         restore::Error::Host { path, .. } => Some((Exit::Unsupported, look(path))),
@@ -165,6 +166,7 @@ fn of_disk(id: &str, error: &blk::Error) -> (Exit, Option<String>) {
                 "see to it that you may read it, and write to it; `--disk {id}=PATH,readonly` is for a guest that boots and never writes"
             )
         }
+        blk::Error::Overlay { .. } => "name another directory with --overlay-dir".to_owned(),
         blk::Error::Kind { .. } => "give a raw disk image, or a block device".to_owned(),
         blk::Error::Length { .. } => {
             "make it a multiple of 512 bytes long, for example with `truncate`".to_owned()

@@ -2,10 +2,12 @@
 
 #![allow(rustdoc::broken_intra_doc_links, reason = "brackets in help texts are no links")]
 
+use std::path::PathBuf;
+
 use clap::Args;
 use vmm::config::{
-    DeviceOverrides, DevicesConfig, DiskConfig, DiskPath, Error, NetConfig, NetOverride, VsockConfig,
-    VsockPath,
+    DeviceOverrides, DevicesConfig, DiskConfig, DiskPath, Error, NetConfig, NetOverride, OverlayDir,
+    VsockConfig, VsockPath,
 };
 
 use super::value;
@@ -14,11 +16,14 @@ use super::value;
 #[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "Devices")]
 pub(super) struct DeviceArgs {
-    /// A disk: a name of yours, which is its serial number in the guest, and a raw file or block device. Never give
-    /// one that can be written to two guests. What the guest may ask of it, in bytes and in requests, can be limited to
-    /// AMOUNT[/TIME][+BURST], for example 100M/1s+1G [repeatable; default: none]
-    #[arg(long, value_name = "ID=PATH[,readonly][,bw=RATE][,iops=RATE]", value_parser = value::disk())]
+    /// A disk: a name of yours, which is its serial number in the guest, and a raw file or block device, which one
+    /// guest at a time may write to. With `overlay` nobody writes to it, and any number of guests may have it: what the
+    /// guest writes is part of its images, and lost with it. What the guest may ask of it, in bytes and in requests, can
+    /// be limited to AMOUNT[/TIME][+BURST], for example 100M/1s+1G [repeatable; default: none]
+    #[arg(long, value_name = "ID=PATH[,readonly|,overlay][,bw=RATE][,iops=RATE]", value_parser = value::disk())]
     disk: Vec<DiskConfig>,
+    #[command(flatten)]
+    overlay_dir: OverlayDirArg,
     /// An entropy device, which gives the guest the host's random numbers
     #[arg(long)]
     rng: bool,
@@ -42,8 +47,25 @@ pub(super) struct DeviceArgs {
 
 impl DeviceArgs {
     pub(super) fn into_config(self) -> Result<DevicesConfig, Error> {
-        let Self { disk, rng, balloon, net, vsock } = self;
-        DevicesConfig::new(disk, rng, balloon, net, vsock)
+        let Self { disk, overlay_dir, rng, balloon, net, vsock } = self;
+        DevicesConfig::new(disk, overlay_dir.into(), rng, balloon, net, vsock)
+    }
+}
+
+/// Where overlays are kept.
+#[derive(Clone, Debug, Default, Args)]
+struct OverlayDirArg {
+    /// Directory for what the guest writes to `overlay` disks, in files without names that go when the VM ends
+    /// [default: the environment variable TMPDIR, else /var/tmp]
+    #[arg(long, value_name = "DIR")]
+    overlay_dir: Option<PathBuf>,
+}
+
+impl From<OverlayDirArg> for OverlayDir {
+    fn from(arg: OverlayDirArg) -> Self {
+        let OverlayDirArg { overlay_dir } = arg;
+        let set = || std::env::var_os("TMPDIR").filter(|dir| !dir.is_empty()).map(PathBuf::from);
+        overlay_dir.or_else(set).map_or_else(Self::default, Self)
     }
 }
 
@@ -51,8 +73,8 @@ impl DeviceArgs {
 #[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "In place of what the image records")]
 pub(super) struct OverrideArgs {
-    /// Another file or block device for a disk, as long as the one of the image, whose contents must fit the guest's
-    /// memory [repeatable; default: the recorded file, which must not have changed since]
+    /// Another file or block device for a disk, or for the base of an overlay, as long as the one of the image; its
+    /// contents must fit the guest's memory [repeatable; default: the recorded file, which must not have changed since]
     #[arg(long, value_name = "ID=PATH", value_parser = value::disk_path())]
     disk: Vec<DiskPath>,
     /// Another TAP for a network interface. Either way the guest is asked to announce itself [repeatable; default: the
@@ -63,11 +85,13 @@ pub(super) struct OverrideArgs {
     /// the recorded path]
     #[arg(long, value_name = "uds=PATH", value_parser = value::vsock_path())]
     vsock: Option<VsockPath>,
+    #[command(flatten)]
+    overlay_dir: OverlayDirArg,
 }
 
 impl OverrideArgs {
     pub(super) fn into_config(self) -> Result<DeviceOverrides, Error> {
-        let Self { disk, net, vsock } = self;
-        DeviceOverrides::new(disk, net, vsock)
+        let Self { disk, overlay_dir, net, vsock } = self;
+        DeviceOverrides::new(disk, overlay_dir.into(), net, vsock)
     }
 }

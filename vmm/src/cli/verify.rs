@@ -7,12 +7,13 @@ use super::args::VerifyArgs;
 use super::exit::printable;
 use super::output;
 
-/// Checks every byte of an image: the state file by decoding all of it, the memory by its checksums.
+/// Checks every byte of an image: the state file by decoding all of it, memory and disks by their
+/// checksums.
 pub(super) fn run(args: &VerifyArgs) -> Result<()> {
     let contents = restore::read(&args.image)?;
-    let data = contents.verify_memory()?;
+    let data = contents.verify_memory()? + contents.verify_disks()?;
     let line = format!(
-        "{}: good ({} vCPUs, {} MiB of memory, {:.1} MiB of it data)",
+        "{}: good ({} vCPUs, {} MiB of memory, {:.1} MiB of data)",
         args.image.display(),
         contents.manifest().vcpus,
         contents.manifest().memory_bytes >> 20,

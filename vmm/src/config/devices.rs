@@ -8,11 +8,24 @@ use super::{
     VsockPort,
 };
 
+/// A directory for what guests write to overlays. It may become as much as the disks are long.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OverlayDir(pub PathBuf);
+
+impl Default for OverlayDir {
+    /// Where large temporary files belong (hier(7)): `/tmp` may be made of memory.
+    fn default() -> Self {
+        Self(PathBuf::from("/var/tmp"))
+    }
+}
+
 /// The virtio devices of a guest that is booted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DevicesConfig {
     /// Disks, in the order in which the guest finds them. No two have one id.
     pub disks: Vec<DiskConfig>,
+    /// Where what guests write to overlays is kept.
+    pub overlay_dir: OverlayDir,
     /// Whether it has an entropy device.
     pub rng: bool,
     /// Whether it has a balloon.
@@ -30,6 +43,7 @@ impl DevicesConfig {
     /// Two devices have one name, or two interfaces one TAP.
     pub fn new(
         disks: Vec<DiskConfig>,
+        overlay_dir: OverlayDir,
         rng: bool,
         balloon: bool,
         nets: Vec<NetConfig>,
@@ -37,7 +51,7 @@ impl DevicesConfig {
     ) -> Result<Self, Error> {
         unique(disks.iter().map(|disk| &disk.id))?;
         unique_nets(nets.iter().map(|net| (&net.id, &net.tap)))?;
-        Ok(Self { disks, rng, balloon, nets, vsock })
+        Ok(Self { disks, overlay_dir, rng, balloon, nets, vsock })
     }
 
     /// The same, for a guest that says that it is ready by connecting to this port of the host's.
@@ -53,7 +67,7 @@ impl DevicesConfig {
     /// How many devices that makes.
     #[must_use]
     pub fn count(&self) -> usize {
-        let Self { disks, rng, balloon, nets, vsock } = self;
+        let Self { disks, overlay_dir: _, rng, balloon, nets, vsock } = self;
         let single = [*rng, *balloon, vsock.is_some()];
         disks.len() + nets.len() + single.into_iter().filter(|has| *has).count()
     }
@@ -62,8 +76,10 @@ impl DevicesConfig {
 /// What a restored guest's devices use of the host in place of what the image says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DeviceOverrides {
-    /// Files for disks.
+    /// Files for disks, and for the bases of overlays.
     pub disks: BTreeMap<DiskId, PathBuf>,
+    /// Where what the guest writes to overlays is kept.
+    pub overlay_dir: OverlayDir,
     /// TAPs for network interfaces.
     pub nets: BTreeMap<NetId, TapName>,
     /// The host's socket for the socket device.
@@ -77,6 +93,7 @@ impl DeviceOverrides {
     /// A device is named twice, or a TAP.
     pub fn new(
         disks: Vec<DiskPath>,
+        overlay_dir: OverlayDir,
         nets: Vec<NetOverride>,
         vsock: Option<VsockPath>,
     ) -> Result<Self, Error> {
@@ -84,6 +101,7 @@ impl DeviceOverrides {
         unique_nets(nets.iter().map(|net| (&net.id, &net.tap)))?;
         Ok(Self {
             disks: disks.into_iter().map(|DiskPath { id, path }| (id, path)).collect(),
+            overlay_dir,
             nets: nets.into_iter().map(|NetOverride { id, tap }| (id, tap)).collect(),
             vsock: vsock.map(|VsockPath(path)| path),
         })

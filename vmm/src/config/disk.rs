@@ -40,29 +40,30 @@ pub struct DiskConfig {
     pub path: PathBuf,
     /// Whether the guest may only read it.
     pub read_only: bool,
+    /// Whether what the guest writes goes to an overlay, so that the file stays as it is. Not with `read_only`.
+    pub overlay: bool,
     /// What the guest may ask of it.
     pub limit: RateLimitConfig,
 }
 
 impl DiskConfig {
-    /// Reads `ID=PATH[,readonly][,bw=RATE][,iops=RATE]`; a path need not be UTF-8, and has no comma.
+    /// Reads `ID=PATH[,readonly|,overlay][,bw=RATE][,iops=RATE]`; a path need not be UTF-8, and has no comma.
     ///
     /// # Errors
     /// It is not of that form.
     pub fn parse(text: &OsStr) -> Result<Self, Error> {
         let (DiskPath { id, path }, options) = split(text)?;
-        let mut config = Self { id, path, read_only: false, limit: RateLimitConfig::default() };
+        let limit = RateLimitConfig::default();
+        let mut config = Self { id, path, read_only: false, overlay: false, limit };
         for option in options {
             match option {
                 b"readonly" => config.read_only = true,
-                b"overlay" => {
-                    return Err(Error::NotInThisVersion {
-                        what: "`overlay` of `--disk`",
-                        remedy: "give each guest a copy of its own",
-                    });
-                }
+                b"overlay" => config.overlay = true,
                 _ => config.limit.read(option)?,
             }
+        }
+        if config.read_only && config.overlay {
+            return Err(Error::DiskReadonlyOverlay { id: config.id.as_str().to_owned() });
         }
         Ok(config)
     }

@@ -19,7 +19,7 @@ mod vsock;
 pub use bake::{BakeConfig, ReadyConfig, ReadyPattern};
 pub use boot::{BootConfig, KernelConfig, VmConfig};
 pub use cpus::CpuCount;
-pub use devices::{DeviceOverrides, DevicesConfig};
+pub use devices::{DeviceOverrides, DevicesConfig, OverlayDir};
 pub use disk::{DiskConfig, DiskId, DiskPath};
 pub use duration::{ReclaimLimit, Timeout};
 pub use memory::MemorySize;
@@ -81,11 +81,17 @@ pub enum Error {
     },
     /// Not an option that a disk has.
     #[error(
-        "option `{value}` of a disk is unknown or given twice; give readonly, bw= or iops=, and link to a file that has a comma in its name"
+        "option `{value}` of a disk is unknown or given twice; give readonly, overlay, bw= or iops=, and link to a file that has a comma in its name"
     )]
     DiskOption {
         /// What was given.
         value: String,
+    },
+    /// An overlay is there to be written to.
+    #[error("disk `{id}` is both readonly and overlay; give one of them")]
+    DiskReadonlyOverlay {
+        /// The disk.
+        id: String,
     },
     /// An option where the image says what kind of disk it is.
     #[error("disk `{value}` has options, which its image records; give ID=PATH")]

@@ -40,6 +40,17 @@ pub enum Error {
         #[source]
         source: snapshot_format::pages::Error,
     },
+    /// What the image has of an overlay is damaged, or its file does not fit it.
+    #[error("cannot use what image `{}` has of disk `{id}`", path.display())]
+    Disk {
+        /// The image.
+        path: PathBuf,
+        /// The disk.
+        id: String,
+        /// Why.
+        #[source]
+        source: snapshot_format::overlay::Error,
+    },
     /// Parts of the image contradict each other.
     #[error("image `{}` contradicts itself: {problem}", path.display())]
     Contradiction {

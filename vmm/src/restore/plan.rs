@@ -1,11 +1,13 @@
 //! Everything an image says, read and checked before anything is created.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use snapshot_format::overlay::{OverlayIndex, part_name};
 use snapshot_format::pages::{PAGE_BYTES, verify};
 use snapshot_format::state::{
-    ChipsetState, ClockState, HostNeedsState, ManifestState, MemoryState, VcpuState,
+    ChipsetState, ClockState, HostNeedsState, ManifestState, MemoryState, OverlayState, VcpuState,
 };
 use snapshot_format::{ImageDir, MemoryIndex, StateReader};
 
@@ -14,6 +16,7 @@ use crate::arch::x86_64::acpi::MAX_CPUS;
 use crate::arch::x86_64::cpuid::{self, Registers};
 use crate::config::DeviceOverrides;
 use crate::device::DeviceSetState;
+use crate::device::virtio::blk::ImageLayer;
 use crate::device::virtio::{SavedParts, VirtioSetState};
 use crate::machine::{Frame, Host, KvmKind};
 use crate::memory::Image;
@@ -36,6 +39,8 @@ pub struct Contents {
     pub(super) vcpus: Vec<VcpuState>,
     pub(super) devices: DeviceSetState,
     pub(super) virtio: VirtioSetState,
+    /// What guests have written over bases, by the disks' ids.
+    pub(super) layers: BTreeMap<String, ImageLayer>,
     pub(super) image: Arc<Image>,
 }
 
@@ -47,7 +52,8 @@ pub struct Contents {
 pub fn plan(path: &Path, overrides: &DeviceOverrides) -> Result<Plan, Error> {
     let mut contents = read(path)?;
     contents.check_host(KvmKind::detect(), cpuid::remembered(cpuid::host))?;
-    let virtio = std::mem::take(&mut contents.virtio).open(overrides).map_err(Error::Virtio)?;
+    let (virtio, layers) = (std::mem::take(&mut contents.virtio), std::mem::take(&mut contents.layers));
+    let virtio = virtio.open(layers, overrides).map_err(Error::Virtio)?;
     Ok(Plan { contents, virtio })
 }
 
@@ -68,6 +74,11 @@ pub fn read(path: &Path) -> Result<Contents, Error> {
     let vcpus = vcpus.collect::<Result<Vec<VcpuState>, _>>()?;
     let devices = DeviceSetState::read(&mut state).map_err(damaged)?;
     let virtio = VirtioSetState::read(&mut state).map_err(damaged)?;
+    let overlays = virtio.overlays().map(|(id, len)| {
+        let overlay = state.take(&format!("overlay:{id}")).map_err(damaged)?;
+        Ok((id.to_owned(), layer(&dir, id, len, overlay)?))
+    });
+    let layers = overlays.collect::<Result<_, Error>>()?;
     state.finish().map_err(damaged)?;
 
     check_vcpus(path, &manifest, &vcpus)?;
@@ -78,7 +89,25 @@ pub fn read(path: &Path) -> Result<Contents, Error> {
     let file = dir.memory().try_clone();
     let file = file.map_err(|source| unusable(snapshot_format::pages::Error::Read { offset: 0, source }))?;
     let image = Arc::new(Image::new(file, index));
-    Ok(Contents { path: path.to_owned(), manifest, clock, chipset, vcpus, devices, virtio, image })
+    Ok(Contents { path: path.to_owned(), manifest, clock, chipset, vcpus, devices, virtio, layers, image })
+}
+
+/// What the image has of one overlay: its file is there and as long as the disk.
+fn layer(dir: &ImageDir, id: &str, len: u64, state: OverlayState) -> Result<ImageLayer, Error> {
+    let path = dir.path();
+    let unusable = |source| Error::Disk { path: path.to_owned(), id: id.to_owned(), source };
+    let index = OverlayIndex::try_from(state).map_err(unusable)?;
+    if index.disk_bytes() != len {
+        let problem = format!("disk `{id}` has {len} bytes, its overlay {}", index.disk_bytes());
+        return Err(contradiction(path, problem));
+    }
+    let name = part_name(id);
+    let part = dir.part(&name).map_err(Error::Directory)?;
+    let file = part.ok_or_else(|| {
+        Error::Directory(snapshot_format::dir::Error::MissingPart { path: path.to_owned(), part: name })
+    })?;
+    index.check_len(&file).map_err(unusable)?;
+    Ok(ImageLayer { file, index })
 }
 
 fn contradiction(path: &Path, problem: String) -> Error {
@@ -139,6 +168,17 @@ impl Contents {
         let (file, index) = (self.image.file(), self.image.index());
         verify(file, index).map_err(|source| Error::Memory { path: self.path.clone(), source })?;
         Ok(index.data_pages() * PAGE_BYTES)
+    }
+
+    /// Compares what guests have written over bases with its checksums, and says how many bytes of it are data.
+    pub fn verify_disks(&self) -> Result<u64, Error> {
+        let mut data = 0;
+        for (id, ImageLayer { file, index }) in &self.layers {
+            let unusable = |source| Error::Disk { path: self.path.clone(), id: id.clone(), source };
+            index.verify(file).map_err(unusable)?;
+            data += index.data_bytes();
+        }
+        Ok(data)
     }
 
     fn lacks(&self, lack: String) -> Error {

@@ -24,6 +24,10 @@ pub(super) fn memory_file(writer: &mut ImageWriter, out: &Path) -> Result<File, 
     writer.memory().map_err(failed(out))
 }
 
+pub(super) fn part(writer: &mut ImageWriter, name: &str, out: &Path) -> Result<File, Error> {
+    writer.part(name).map_err(failed(out))
+}
+
 pub(super) fn commit(writer: ImageWriter, state: &[u8], out: &Path) -> Result<(), Error> {
     writer.commit(state).map_err(failed(out))
 }

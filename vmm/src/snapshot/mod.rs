@@ -8,6 +8,7 @@
 //! very end, and until then everything lies in a temporary one that an error or a drop removes.
 
 mod commit;
+mod disks;
 mod pages;
 mod state;
 
@@ -15,6 +16,7 @@ use std::path::{Path, PathBuf};
 
 use snapshot_format::{ImageWriter, dir};
 
+use crate::device::virtio::DiskLeftover;
 use crate::machine::PausedVm;
 
 pub use commit::Summary;
@@ -73,6 +75,27 @@ pub enum Error {
     /// The memory of the image that the guest was restored from is not what it was.
     #[error("the image that this guest was restored from has changed under it")]
     Base(#[source] snapshot_format::pages::Error),
+    /// An overlay has no room for what the guest will write from here on.
+    #[error("cannot save the disks")]
+    Disks(#[source] crate::device::virtio::Error),
+    /// What the guest wrote to a disk could not be brought there.
+    #[error("cannot flush disk `{id}`")]
+    FlushDisk {
+        /// The disk.
+        id: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// What the guest wrote over a base could not be read.
+    #[error("cannot read what the guest wrote to disk `{id}`")]
+    ReadOverlay {
+        /// The disk.
+        id: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
     /// The page index is not sound.
     #[error("cannot index guest memory")]
     Index(#[source] snapshot_format::pages::Error),
@@ -113,6 +136,7 @@ pub struct Taken {
     writer: ImageWriter,
     state: state::Collected,
     pages: pages::Copied,
+    disks: Vec<DiskLeftover>,
 }
 
 /// Refuses early what [`take`] would refuse late: a target that exists, or that cannot be written beside.
@@ -129,17 +153,20 @@ pub fn take(vm: &PausedVm, out: &Path, cancelled: Cancelled<'_>) -> Result<Taken
     let memory = commit::memory_file(&mut writer, out)?;
     let target = pages::Target { out, cancelled };
     let pages = pages::copy_own(vm.memory(), &at_rest, memory, target)?;
-    Ok(Taken { out: out.to_owned(), writer, state, pages })
+    // Last, because from here on there is a further layer, whatever becomes of the image.
+    let disks = vm.virtio().freeze(&at_rest).map_err(Error::Disks)?;
+    Ok(Taken { out: out.to_owned(), writer, state, pages, disks })
 }
 
 impl Taken {
     /// Makes an image of it. The guest may run.
     pub fn commit(self, cancelled: Cancelled<'_>) -> Result<Summary, Error> {
-        let Self { out, writer, state, mut pages } = self;
+        let Self { out, mut writer, state, mut pages, disks } = self;
         let target = pages::Target { out: &out, cancelled };
         pages.copy_base(target)?;
         let (index, summary) = pages.finish()?;
-        let bytes = state.encode(&index)?;
+        let overlays = disks::finish(disks, &mut writer, target)?;
+        let bytes = state.encode(&index, &overlays)?;
         target.go_on()?;
         commit::commit(writer, &bytes, &out)?;
         Ok(summary)

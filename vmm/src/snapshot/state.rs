@@ -3,7 +3,7 @@
 use snapshot_format::state::{ChipsetState, ClockState, HostNeedsState, ManifestState, VcpuState};
 use snapshot_format::{Architecture, MemoryIndex, StateWriter};
 
-use super::Error;
+use super::{Error, disks};
 use crate::arch::x86_64::cpuid;
 use crate::clock;
 use crate::device::DeviceSetState;
@@ -66,7 +66,7 @@ fn host_needs(vm: &PausedVm, vcpus: &[VcpuState]) -> Result<HostNeedsState, Erro
 
 impl Collected {
     /// The bytes of the image's `state` file.
-    pub(super) fn encode(self, index: &MemoryIndex) -> Result<Vec<u8>, Error> {
+    pub(super) fn encode(self, index: &MemoryIndex, overlays: &[disks::Copied]) -> Result<Vec<u8>, Error> {
         let manifest = self.manifest(index);
         let Self { clock, chipset, vcpus, devices, virtio, facts: _, host: _, created_ns: _ } = self;
         let mut state = StateWriter::new(Architecture::X86_64);
@@ -79,6 +79,9 @@ impl Collected {
         }
         devices.write(&mut state).map_err(Error::Encode)?;
         virtio.write(&mut state).map_err(Error::Encode)?;
+        for (id, overlay) in overlays {
+            state.add(&format!("overlay:{id}"), &overlay.to_state()).map_err(Error::Encode)?;
+        }
         state.finish().map_err(Error::Encode)
     }
 

@@ -4,6 +4,7 @@
 //! Every answer is one line and one `write`, because others write to the same console.
 
 mod numbers;
+mod records;
 mod sys;
 mod vsock;
 mod watch;
@@ -36,11 +37,14 @@ fn main() -> ExitCode {
         ["call", port, mib, connections] => vsock_call(port, mib, connections),
         ["hold", port] => number(port).and_then(vsock::hold),
         ["send", to] => send(to),
+        ["records", file] => records::write(file),
+        ["check", file] => records::check(file),
         ["ready"] => sys::write_port(READY_PORT, 1),
         _ => {
             let usage = "clock | nap MS | watch | fill MIB | load FILE | numbers | reseed | ready";
             Err(io::Error::other(format!(
-                "{usage} | serve PORT | call PORT MIB CONNECTIONS | hold PORT | send HOST:PORT"
+                "{usage} | serve PORT | call PORT MIB CONNECTIONS | hold PORT | send HOST:PORT | records FILE | \
+                 check FILE"
             )))
         }
     };

@@ -32,6 +32,8 @@ pub const QEMU: Package =
 pub const BUSYBOX: Package = Package { name: "busybox-static", shown_by: Evidence::Program("busybox") };
 /// Unpacks kernels and their modules.
 pub const XZ: Package = Package { name: "xz-utils", shown_by: Evidence::Program("xz") };
+/// Makes the guests' file systems, and checks them.
+pub const E2FSPROGS: Package = Package { name: "e2fsprogs", shown_by: Evidence::Program("mke2fs") };
 /// Compiles the fuzzer.
 pub const CXX: Package = Package { name: "g++", shown_by: Evidence::Program("c++") };
 /// Read by the build of the `userfaultfd` crate's bindings.

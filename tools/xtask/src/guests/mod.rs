@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
 
-use crate::debian::packages::{self, BUSYBOX, XZ};
+use crate::debian::packages::{self, BUSYBOX, E2FSPROGS, XZ};
 use crate::place;
 
 pub mod fetch;
@@ -66,7 +66,7 @@ pub const GUESTS: [Guest; 3] = [
 
 /// Downloads every kernel and builds one initramfs for each pair of kernel and script.
 pub fn prepare() -> Result<Vec<Kernel>> {
-    packages::ensure(&[BUSYBOX, XZ])?;
+    packages::ensure(&[BUSYBOX, XZ, E2FSPROGS])?;
     let scripts = scripts()?;
     let mut kernels = Vec::new();
     for guest in &GUESTS {

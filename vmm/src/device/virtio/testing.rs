@@ -120,7 +120,7 @@ pub fn drive(program: &[u8]) {
         let id = || DiskId::new("fuzz").expect("it is plain");
         let blk = Mmio::new(slot, Blk::new(id(), open()), wiring(&memory)).expect("eventfds");
         run(blk, Program(program), &memory, |state| {
-            let wiring = blk::Wiring { transport: wiring(&memory), id: id(), disk: open() };
+            let wiring = blk::Wiring { transport: wiring(&memory), id: id(), storage: open().into() };
             Mmio::<Blk>::restore(state, wiring).expect("what was saved can be restored")
         });
         assert_eq!(

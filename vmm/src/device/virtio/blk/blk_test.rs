@@ -249,7 +249,7 @@ fn a_restored_disk_serves_what_was_not_begun() {
     drop(device);
     let disk = Disk::reopen(&state, None).unwrap();
     let id = DiskId::new("root").unwrap();
-    let wiring = Wiring { transport: wiring(&driver.memory), id, disk };
+    let wiring = Wiring { transport: wiring(&driver.memory), id, storage: disk.into() };
     let mut device = Mmio::<Blk>::restore(state.clone(), wiring).unwrap();
     assert_eq!(device.save(&Quiesced::in_test()), state);
     assert!(device.device().unwrap().write_back, "what the driver has accepted holds");
@@ -364,7 +364,8 @@ fn what_is_over_the_limit_stays_in_the_queue() {
         drop(device);
         // Restored, it has no more than it had.
         let disk = Disk::reopen(&state, None).unwrap();
-        let wired = Wiring { transport: wiring(&memory), id: DiskId::new("root").unwrap(), disk };
+        let wired =
+            Wiring { transport: wiring(&memory), id: DiskId::new("root").unwrap(), storage: disk.into() };
         let mut device = Mmio::<Blk>::restore(state.clone(), wired).unwrap();
         assert_eq!(device.save(&Quiesced::in_test()), state);
         device.serve_here();

@@ -81,6 +81,15 @@ pub enum Error {
         /// The device.
         path: PathBuf,
     },
+    /// There is no place for what the guest writes over a base.
+    #[error("cannot keep what the guest writes in `{}`", directory.display())]
+    Overlay {
+        /// The directory.
+        directory: PathBuf,
+        /// What the system answered.
+        #[source]
+        source: io::Error,
+    },
     /// The image says what no disk can be.
     #[error("the image's record of disk `{}` makes no sense", path.display())]
     Record {
@@ -151,53 +160,54 @@ impl Disk {
         Some(metadata.mtime().saturating_mul(1_000_000_000).saturating_add(metadata.mtime_nsec()))
     }
 
-    pub(super) fn read(&self, to: &[VolatileSlice<'_>], at: u64) -> io::Result<()> {
-        vectored::read_exact_at(&self.file, to, at)
-    }
-
-    pub(super) fn write(&self, from: &[VolatileSlice<'_>], at: u64) -> io::Result<()> {
-        vectored::write_all_at(&self.file, from, at)
-    }
-
-    /// For operations that go on by themselves.
+    /// The file, for whoever reads and writes it.
     pub(super) fn file(&self) -> &Arc<File> {
         &self.file
     }
+}
 
-    pub(super) fn flush(&self) -> io::Result<()> {
-        self.file.sync_data()
+pub(super) fn read(file: &File, to: &[VolatileSlice<'_>], at: u64) -> io::Result<()> {
+    vectored::read_exact_at(file, to, at)
+}
+
+pub(super) fn write(file: &File, from: &[VolatileSlice<'_>], at: u64) -> io::Result<()> {
+    vectored::write_all_at(file, from, at)
+}
+
+pub(super) fn flush(file: &File) -> io::Result<()> {
+    file.sync_data()
+}
+
+/// Gives space back to the host, where the host can take it: the driver cares no more for what is there.
+pub(super) fn discard(file: &File, at: u64, bytes: u64) -> io::Result<()> {
+    match allocate(file, FallocateFlags::PUNCH_HOLE, at, bytes) {
+        Err(e) if is_unsupported(e) => Ok(()),
+        done => Ok(done?),
     }
+}
 
-    /// Gives space back to the host, where the host can take it: the driver cares no more for what is there.
-    pub(super) fn discard(&self, at: u64, bytes: u64) -> io::Result<()> {
-        match self.allocate(FallocateFlags::PUNCH_HOLE, at, bytes) {
-            Err(e) if is_unsupported(e) => Ok(()),
-            done => Ok(done?),
-        }
-    }
-
-    pub(super) fn write_zeroes(&self, at: u64, bytes: u64, may_unmap: bool) -> io::Result<()> {
-        let way = if may_unmap { FallocateFlags::PUNCH_HOLE } else { FallocateFlags::ZERO_RANGE };
-        match self.allocate(way, at, bytes) {
-            Err(e) if is_unsupported(e) => {
-                let mut done = 0;
-                while done < bytes {
-                    let piece = &ZEROES[..ZEROES.len().min((bytes - done) as usize)];
-                    self.file.write_all_at(piece, at + done)?;
-                    done += piece.len() as u64;
-                }
-                Ok(())
+/// Makes zeros, and gives their space back to the host if it `may_unmap`.
+pub(super) fn zero(file: &File, at: u64, bytes: u64, may_unmap: bool) -> io::Result<()> {
+    let way = if may_unmap { FallocateFlags::PUNCH_HOLE } else { FallocateFlags::ZERO_RANGE };
+    match allocate(file, way, at, bytes) {
+        Err(e) if is_unsupported(e) => {
+            let mut done = 0;
+            while done < bytes {
+                let piece = &ZEROES[..ZEROES.len().min((bytes - done) as usize)];
+                file.write_all_at(piece, at + done)?;
+                done += piece.len() as u64;
             }
-            done => Ok(done?),
+            Ok(())
         }
+        done => Ok(done?),
     }
+}
 
-    fn allocate(&self, how: FallocateFlags, at: u64, bytes: u64) -> Result<(), Errno> {
-        if bytes == 0 {
-            return Ok(());
-        }
-        fallocate(&*self.file, how | FallocateFlags::KEEP_SIZE, at, bytes)
+fn allocate(file: &File, how: FallocateFlags, at: u64, bytes: u64) -> Result<(), Errno> {
+    if bytes == 0 {
+        return Ok(());
     }
+    fallocate(file, how | FallocateFlags::KEEP_SIZE, at, bytes)
 }
 
 fn is_unsupported(error: Errno) -> bool {

@@ -23,6 +23,7 @@ fn state_of(disk: &Disk) -> VirtioBlkState {
         transport: Default::default(),
         path: Blob(disk.path().as_os_str().as_bytes().to_vec()),
         read_only: disk.is_read_only(),
+        overlay: false,
         len: disk.len(),
         modified_ns: disk.modified_ns().unwrap(),
         limit: Default::default(),
@@ -87,6 +88,7 @@ fn a_record_that_no_disk_leaves_is_refused() {
     assert!(refused(&|state| state.path = Blob(b"disk".to_vec())));
     assert!(refused(&|state| state.path = Blob(b"/di\0sk".to_vec())));
     assert!(refused(&|state| state.path = Blob(Vec::new())));
+    assert!(refused(&|state| (state.read_only, state.overlay) = (true, true)));
     assert!(refused(&|state| state.len = 0));
     assert!(refused(&|state| state.len = 1000));
 }
@@ -101,7 +103,7 @@ fn many_pieces_are_read_and_written() {
     let memory = mock::ram();
     let piece = |n: u64| memory.get_slice(GuestAddress(2 * n), (n % 3) as usize).unwrap();
     let pieces: Vec<_> = (0..3000).map(piece).collect();
-    disk.read(&pieces, 512).unwrap();
+    disk::read(disk.file(), &pieces, 512).unwrap();
     let mut at = 512;
     for slice in &pieces {
         let mut bytes = vec![0; slice.len()];
@@ -109,9 +111,9 @@ fn many_pieces_are_read_and_written() {
         assert_eq!(bytes, content[at..at + slice.len()]);
         at += slice.len();
     }
-    disk.write(&pieces, 1024).unwrap();
+    disk::write(disk.file(), &pieces, 1024).unwrap();
     assert_eq!(fs::read(&path).unwrap()[1024..1024 + at - 512], content[512..at]);
-    assert!(disk.read(&pieces, 8192 - 100).is_err(), "the disk ends");
+    assert!(disk::read(disk.file(), &pieces, 8192 - 100).is_err(), "the disk ends");
 }
 
 /// Opening one needs a device and the right to it: where there is none, the kind alone is looked at.

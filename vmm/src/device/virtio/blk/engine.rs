@@ -4,6 +4,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 
 use rustix::event::{EventfdFlags, eventfd};
 
@@ -11,7 +12,7 @@ use super::Blk;
 use super::request::{Failure, Operation, Request};
 use crate::device::virtio::{Broken, Virtqueue};
 use crate::memory::GuestRam;
-use crate::sys::uring::Uring;
+use crate::sys::uring::{Transfer, Uring};
 
 /// How many requests go on side by side.
 const DEPTH: u32 = 64;
@@ -133,8 +134,10 @@ impl Blk {
         let Some(operation) = self.operation(&request) else { return Some(request) };
         let buffers = if operation.writes > 0 { &request.chain.writable } else { &request.chain.readable };
         let parts: Vec<_> = buffers.parts(operation.bytes.clone()).collect();
-        let Operation { transfer, at, .. } = operation;
-        let file = self.disk.file().clone();
+        let Operation { transfer, at, ref bytes, .. } = operation;
+        let Some(file) = self.storage.alone(transfer, at, bytes).map(Arc::clone) else {
+            return Some(request);
+        };
         let Some(ring) = self.engine.ring() else { return Some(request) };
         let refused = ring.begin((request, operation), transfer, &file, at, memory, parts.into_iter());
         refused.map(|(request, _)| request)
@@ -153,7 +156,12 @@ impl Blk {
         let ((request, operation), moved) = done;
         let wanted = operation.bytes.len();
         let outcome = match moved {
-            Ok(moved) if moved == wanted => Ok(operation.writes),
+            Ok(moved) if moved == wanted => {
+                if operation.transfer == Transfer::Write {
+                    self.storage.written(operation.at, wanted as u64);
+                }
+                Ok(operation.writes)
+            }
             // Less than all, which ends of files and signals make: once more, until it is clear.
             Ok(_) => self.execute(&request, queue.memory()),
             Err(error) => Err(Failure::Host(error)),

@@ -6,8 +6,10 @@
 
 mod disk;
 mod engine;
+mod overlay;
 mod request;
 mod saved;
+mod storage;
 
 #[cfg(test)]
 mod blk_test;
@@ -19,8 +21,10 @@ use std::sync::Arc;
 
 pub use crate::config::DiskId;
 pub use disk::{Disk, Error, SECTOR};
+pub use overlay::{CopyError, Frozen, ImageLayer, Overlay};
 pub(super) use saved::KIND;
 pub use saved::{Wiring, section};
+pub use storage::{Leftover, Storage};
 
 use super::rate::RateLimit;
 use super::{Broken, ConfigSpace, Queues, VirtioDevice};
@@ -52,7 +56,7 @@ pub struct Blk {
     // Configuration.
     id: DiskId,
     // Connections.
-    disk: Disk,
+    storage: Storage,
     engine: Engine,
     /// Whether the log has heard that the host's disk fails: a guest may try as often as it likes.
     failure_logged: bool,
@@ -64,12 +68,13 @@ pub struct Blk {
 }
 
 impl Blk {
-    /// A disk over `disk`, without a limit.
+    /// A disk over `storage`, without a limit.
     #[must_use]
-    pub fn new(id: DiskId, disk: Disk) -> Self {
-        let config = Arc::new(ConfigSpace::new(config(&disk), 0..0));
+    pub fn new(id: DiskId, storage: impl Into<Storage>) -> Self {
+        let storage = storage.into();
+        let config = Arc::new(ConfigSpace::new(config(&storage), 0..0));
         let (engine, limit) = (Engine::default(), RateLimit::none());
-        Self { id, disk, engine, failure_logged: false, limit, config, write_back: false }
+        Self { id, storage, engine, failure_logged: false, limit, config, write_back: false }
     }
 
     /// This disk with a limit on what the guest may ask of it.
@@ -83,10 +88,18 @@ impl Blk {
     pub fn id(&self) -> &DiskId {
         &self.id
     }
+
+    /// See [`Storage::freeze`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn freeze(&mut self) -> Result<Option<Leftover>, Error> {
+        self.storage.freeze()
+    }
 }
 
 /// `struct virtio_blk_config` (5.2.4), as far as our features go.
-fn config(disk: &Disk) -> Vec<u8> {
+fn config(disk: &Storage) -> Vec<u8> {
     let mut bytes = vec![0; 60];
     let mut put = |at: usize, field: &[u8]| bytes[at..at + field.len()].copy_from_slice(field);
     let most_sectors = (MOST_BYTES / SECTOR) as u32;
@@ -118,7 +131,7 @@ impl VirtioDevice for Blk {
     fn features(&self) -> u64 {
         let of_all = feature::SEG_MAX | feature::BLK_SIZE | feature::FLUSH;
         let of_kind =
-            if self.disk.is_read_only() { feature::RO } else { feature::DISCARD | feature::WRITE_ZEROES };
+            if self.storage.is_read_only() { feature::RO } else { feature::DISCARD | feature::WRITE_ZEROES };
         of_all | of_kind
     }
 

@@ -134,24 +134,24 @@ impl Blk {
     }
 
     /// Does what is asked; says how many bytes of the answer's `room` it has written.
-    pub(super) fn execute(&self, request: &Request, memory: &GuestRam) -> Result<u32, Failure> {
+    pub(super) fn execute(&mut self, request: &Request, memory: &GuestRam) -> Result<u32, Failure> {
         let Request { kind, sector, room, chain } = request;
         let (kind, sector, room) = (*kind, *sector, *room);
         match kind {
             kind::IN => {
                 let at = self.place(sector, room.into())?;
-                self.disk.read(&chain.writable.slices(memory, 0..room)?, at)?;
+                self.storage.read(&chain.writable.slices(memory, 0..room)?, at)?;
                 Ok(room)
             }
             kind::OUT => {
                 let end = chain.readable.len();
                 let at = self.place(sector, u64::from(end - HEADER))?;
                 self.check_writable()?;
-                self.disk.write(&chain.readable.slices(memory, HEADER..end)?, at)?;
+                self.storage.write(&chain.readable.slices(memory, HEADER..end)?, at)?;
                 self.settle()
             }
             kind::FLUSH => {
-                self.disk.flush()?;
+                self.storage.flush()?;
                 Ok(0)
             }
             kind::GET_ID => {
@@ -179,7 +179,7 @@ impl Blk {
                 let at = self.place(*sector, (*room).into()).ok()?;
                 Some(Operation { transfer: Transfer::Read, at, bytes: 0..*room, writes: *room })
             }
-            kind::OUT if self.write_back && !self.disk.is_read_only() => {
+            kind::OUT if self.write_back && !self.storage.is_read_only() => {
                 let at = self.place(*sector, u64::from(len - HEADER)).ok()?;
                 Some(Operation { transfer: Transfer::Write, at, bytes: HEADER..len, writes: 0 })
             }
@@ -189,7 +189,7 @@ impl Blk {
     }
 
     /// Discards ranges, or makes them zero.
-    fn clear(&self, to_zero: bool, chain: &Chain, memory: &GuestRam) -> Result<(), Failure> {
+    fn clear(&mut self, to_zero: bool, chain: &Chain, memory: &GuestRam) -> Result<(), Failure> {
         let len = chain.readable.len() - HEADER;
         if len == 0 || !len.is_multiple_of(RANGE) || len / RANGE > MOST_RANGES {
             return Err(Failure::Refused);
@@ -207,9 +207,9 @@ impl Blk {
             let bytes = u64::from(count) * SECTOR;
             let at = self.place(sector, bytes)?;
             if to_zero {
-                self.disk.write_zeroes(at, bytes, flags & UNMAP != 0)?;
+                self.storage.write_zeroes(at, bytes, flags & UNMAP != 0)?;
             } else {
-                self.disk.discard(at, bytes)?;
+                self.storage.discard(at, bytes)?;
             }
         }
         Ok(())
@@ -219,27 +219,27 @@ impl Blk {
     fn place(&self, sector: u64, bytes: u64) -> Result<u64, Failure> {
         let at = sector.checked_mul(SECTOR).ok_or(Failure::Refused)?;
         let end = at.checked_add(bytes).ok_or(Failure::Refused)?;
-        if end > self.disk.len() || !bytes.is_multiple_of(SECTOR) || bytes > MOST_BYTES {
+        if end > self.storage.len() || !bytes.is_multiple_of(SECTOR) || bytes > MOST_BYTES {
             return Err(Failure::Refused);
         }
         Ok(at)
     }
 
     fn check_writable(&self) -> Result<(), Failure> {
-        if self.disk.is_read_only() { Err(Failure::Refused) } else { Ok(()) }
+        if self.storage.is_read_only() { Err(Failure::Refused) } else { Ok(()) }
     }
 
     /// For a driver that does not know of caches, a write is on the host's disk when it is answered (5.2.6.2).
     fn settle(&self) -> Result<u32, Failure> {
         if !self.write_back {
-            self.disk.flush()?;
+            self.storage.flush()?;
         }
         Ok(0)
     }
 
     fn log(&mut self, error: &io::Error) {
         if !std::mem::replace(&mut self.failure_logged, true) {
-            let (disk, path) = (self.id().as_str(), self.disk.path().display());
+            let (disk, path) = (self.id().as_str(), self.storage.path().display());
             tracing::warn!(%error, disk, %path, "the host's disk fails, and so do requests of the guest");
         }
     }

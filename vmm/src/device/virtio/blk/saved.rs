@@ -7,7 +7,7 @@ use std::path::Path;
 use snapshot_format::codec::Blob;
 use snapshot_format::state::VirtioBlkState;
 
-use super::{Blk, Disk, DiskId, Error, SECTOR};
+use super::{Blk, Disk, DiskId, Error, SECTOR, Storage};
 use crate::device::virtio::rate::RateLimit;
 use crate::device::virtio::transport::{self, Mmio};
 use crate::lifecycle::{Persist, Quiesced};
@@ -27,8 +27,8 @@ pub struct Wiring {
     pub transport: transport::Wiring,
     /// What the disk is called: the instance in its section's name.
     pub id: DiskId,
-    /// What lies behind it: from [`Disk::reopen`].
-    pub disk: Disk,
+    /// What lies behind it: over what [`Disk::reopen`] gives.
+    pub storage: Storage,
 }
 
 impl Persist for Mmio<Blk> {
@@ -39,11 +39,13 @@ impl Persist for Mmio<Blk> {
     fn save(&self, at_rest: &Quiesced<'_>) -> VirtioBlkState {
         let transport = self.save_transport(at_rest);
         let blk = self.device().expect("a machine at rest has quiesced its devices");
-        let Blk { id: _, disk, engine: _, failure_logged: _, limit, config: _, write_back: _ } = blk;
+        let Blk { id: _, storage, engine: _, failure_logged: _, limit, config: _, write_back: _ } = blk;
+        let disk = storage.disk();
         VirtioBlkState {
             transport,
             path: Blob(disk.path().as_os_str().as_bytes().to_vec()),
-            read_only: disk.is_read_only(),
+            read_only: storage.is_read_only(),
+            overlay: matches!(storage, Storage::Overlay(_)),
             len: disk.len(),
             modified_ns: disk.modified_ns().unwrap_or(0),
             limit: limit.save(),
@@ -52,15 +54,16 @@ impl Persist for Mmio<Blk> {
 
     fn restore(state: VirtioBlkState, wiring: Wiring) -> Result<Self, transport::Error> {
         // The rest of the state was compared with the disk when it was opened.
-        let VirtioBlkState { transport, path: _, read_only: _, len: _, modified_ns: _, limit } = state;
-        let Wiring { transport: wiring, id, disk } = wiring;
-        let blk = Blk::new(id, disk).limited(RateLimit::restore(&limit)?);
+        let VirtioBlkState { transport, path: _, read_only: _, overlay: _, len: _, modified_ns: _, limit } =
+            state;
+        let Wiring { transport: wiring, id, storage } = wiring;
+        let blk = Blk::new(id, storage).limited(RateLimit::restore(&limit)?);
         Self::restore_transport(&transport, blk, wiring)
     }
 }
 
 impl Disk {
-    /// The disk of an image: the same file, which must not have changed since; or `instead`, whose contents are the
+    /// The disk of an image, or the base of its overlay: the same file, which must not have changed since; or `instead`, whose contents are the
     /// user's responsibility and which must be as long.
     ///
     /// A block device is never opened on the image's word alone: it cannot be told from one that has changed, and an
@@ -69,12 +72,19 @@ impl Disk {
     /// # Errors
     /// As [`Disk::open`]; or it was changed.
     pub fn reopen(saved: &VirtioBlkState, instead: Option<&Path>) -> Result<Self, Error> {
-        let VirtioBlkState { transport: _, path: Blob(path), read_only, len, modified_ns, limit: _ } = saved;
+        let VirtioBlkState { transport: _, path: Blob(path), read_only, overlay, len, modified_ns, limit: _ } =
+            saved;
         let recorded = Path::new(OsStr::from_bytes(path));
-        if !recorded.is_absolute() || path.contains(&0) || *len == 0 || !len.is_multiple_of(SECTOR) {
+        let is_neither = *read_only && *overlay;
+        if is_neither
+            || !recorded.is_absolute()
+            || path.contains(&0)
+            || *len == 0
+            || !len.is_multiple_of(SECTOR)
+        {
             return Err(Error::Record { path: recorded.to_owned() });
         }
-        let disk = Self::open(instead.unwrap_or(recorded), *read_only)?;
+        let disk = Self::open(instead.unwrap_or(recorded), *read_only || *overlay)?;
         if disk.len() != *len {
             return Err(Error::Resized { path: disk.path().to_owned(), len: disk.len(), saved: *len });
         }

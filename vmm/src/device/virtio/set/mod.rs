@@ -27,13 +27,14 @@ use vmm_sys_util::eventfd::EventFd;
 
 use super::Slot;
 use super::balloon::{Balloon, Valve};
-use super::blk::Blk;
+use super::blk::{self, Blk};
 use super::net::Net;
 use super::rng::Rng;
 use super::transport::{self, Wiring};
 use super::vsock::Vsock;
 use crate::bus::{self, Bus};
 use crate::irq::IrqLine;
+use crate::lifecycle::Quiesced;
 use crate::memory::GuestRam;
 use member::{Member, Shared, lock};
 
@@ -53,6 +54,15 @@ pub struct Doorbell {
     pub eventfd: Arc<EventFd>,
 }
 
+/// What of a machine's disks has to be brought to the host's disk for an image.
+#[derive(Debug)]
+pub struct DiskLeftover {
+    /// The disk's name.
+    pub id: String,
+    /// What there is to do.
+    pub what: blk::Leftover,
+}
+
 /// The devices. Cloning shares them.
 #[derive(Clone, Default)]
 pub struct VirtioSet {
@@ -69,6 +79,25 @@ fn wiring(memory: &GuestRam) -> Result<Wiring, Error> {
 }
 
 impl VirtioSet {
+    /// What is left to be done for an image of this instant, while the guest may run: the disks.
+    ///
+    /// # Errors
+    /// An overlay has no room for what the guest will write from here on.
+    pub fn freeze(&self, _at_rest: &Quiesced<'_>) -> Result<Vec<DiskLeftover>, Error> {
+        let Self { rng: _, balloon: _, disks, nets: _, vsock: _ } = self;
+        let mut leftovers = Vec::new();
+        for disk in disks {
+            let mut disk = lock(disk);
+            let blk = disk.device_mut().expect("a machine at rest has quiesced its devices");
+            let id = blk.id().as_str().to_owned();
+            match blk.freeze() {
+                Ok(what) => leftovers.extend(what.map(|what| DiskLeftover { id, what })),
+                Err(source) => return Err(Error::Disk { id, source }),
+            }
+        }
+        Ok(leftovers)
+    }
+
     /// Every device, in no order that matters.
     fn all(&self) -> Vec<Arc<Mutex<dyn Member>>> {
         let Self { rng, balloon, disks, nets, vsock } = self;

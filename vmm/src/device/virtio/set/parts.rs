@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::super::balloon::{Balloon, Valve};
-use super::super::blk::{Blk, Disk, DiskId};
+use super::super::blk::{Blk, Disk, DiskId, Overlay, Storage};
 use super::super::net::{self, Net, Tap};
 use super::super::rate::RateLimit;
 use super::super::rng::Rng;
@@ -12,7 +12,7 @@ use super::super::vsock::{Host, Vsock};
 use super::super::{SLOTS, Slot};
 use super::member::shared;
 use super::{Error, VirtioSet, wiring};
-use crate::config::{DevicesConfig, DiskConfig, NetConfig, RateLimitConfig, VsockConfig};
+use crate::config::{DevicesConfig, DiskConfig, NetConfig, OverlayDir, RateLimitConfig, VsockConfig};
 use crate::memory::GuestRam;
 
 /// What a machine is to have, opened.
@@ -23,7 +23,7 @@ pub struct Parts {
     /// A balloon.
     pub balloon: bool,
     /// Disks, in the order in which the guest finds them. No two have one name.
-    pub disks: Vec<(DiskId, Disk, RateLimitConfig)>,
+    pub disks: Vec<(DiskId, Storage, RateLimitConfig)>,
     /// Network interfaces, in the order in which the guest finds them. No two have one name.
     pub nets: Vec<net::Parts>,
     /// The socket device, its host's socket listening.
@@ -40,11 +40,15 @@ impl Parts {
         if count > SLOTS.into() {
             return Err(Error::TooMany { count });
         }
-        let DevicesConfig { disks, rng, balloon, nets, vsock } = config;
+        let DevicesConfig { disks, overlay_dir: OverlayDir(overlay_dir), rng, balloon, nets, vsock } = config;
         let open = |disk: &DiskConfig| {
-            let DiskConfig { id, path, read_only, limit } = disk;
+            let DiskConfig { id, path, read_only, overlay, limit } = disk;
+            let opened = Disk::open(path, *read_only || *overlay).and_then(|disk| {
+                let over = |disk| Overlay::new(disk, None, overlay_dir).map(Storage::Overlay);
+                if *overlay { over(disk) } else { Ok(disk.into()) }
+            });
             let failed = |source| Error::Disk { id: id.as_str().to_owned(), source };
-            Ok((id.clone(), Disk::open(path, *read_only).map_err(failed)?, *limit))
+            Ok((id.clone(), opened.map_err(failed)?, *limit))
         };
         Ok(Self {
             rng: *rng,

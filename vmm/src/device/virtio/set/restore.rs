@@ -9,14 +9,14 @@ use snapshot_format::state::{
 };
 
 use super::super::balloon::{self, Valve};
-use super::super::blk::{self, Disk, DiskId};
+use super::super::blk::{self, Disk, DiskId, ImageLayer, Overlay, Storage};
 use super::super::net::{self, Tap};
 use super::super::rng;
 use super::super::transport::{self, Mmio};
 use super::super::vsock::{self, Vsock};
 use super::member::shared;
 use super::{Error, VirtioSet, VirtioSetState, wiring};
-use crate::config::{DeviceOverrides, NetId};
+use crate::config::{DeviceOverrides, NetId, OverlayDir};
 use crate::lifecycle::Persist;
 use crate::memory::GuestRam;
 
@@ -25,7 +25,7 @@ use crate::memory::GuestRam;
 pub struct SavedParts {
     rng: Option<VirtioRngState>,
     balloon: Option<VirtioBalloonState>,
-    disks: Vec<(DiskId, VirtioBlkState, Disk)>,
+    disks: Vec<(DiskId, VirtioBlkState, Storage)>,
     nets: Vec<(NetId, VirtioNetState, Tap)>,
     vsock: Option<(VirtioVsockState, Vsock)>,
 }
@@ -49,9 +49,9 @@ impl VirtioSet {
             Mmio::restore(state, wiring).map(|balloon| (shared(balloon), valve)).map_err(refused)
         });
         let balloon = balloon.transpose()?;
-        let disks = disks.into_iter().map(|(id, state, disk)| {
+        let disks = disks.into_iter().map(|(id, state, storage)| {
             let section = blk::section(&id);
-            let wiring = blk::Wiring { transport: wiring(memory)?, id, disk };
+            let wiring = blk::Wiring { transport: wiring(memory)?, id, storage };
             Mmio::restore(state, wiring).map(shared).map_err(|source| Error::Restore { section, source })
         });
         let nets = nets.into_iter().map(|(id, state, tap)| {
@@ -75,13 +75,23 @@ impl VirtioSet {
 }
 
 impl VirtioSetState {
-    /// Opens what the devices need of the host, or `overrides` in its place. Nothing of a machine has to exist.
+    /// Opens what the devices need of the host, or `overrides` in its place. Nothing of a machine has to exist. `layers`
+    /// are what the image has of overlays, by the disks' ids, as long as their disks.
     ///
     /// # Errors
     /// A disk or a TAP is not there, busy or changed; or `overrides` name a device that the image does not have.
-    pub fn open(self, overrides: &DeviceOverrides) -> Result<SavedParts, Error> {
+    pub fn open(
+        self,
+        mut layers: BTreeMap<String, ImageLayer>,
+        overrides: &DeviceOverrides,
+    ) -> Result<SavedParts, Error> {
         let Self { rng, balloon, disks, nets, vsock } = self;
-        let DeviceOverrides { disks: instead, nets: other_taps, vsock: socket } = overrides;
+        let DeviceOverrides {
+            disks: instead,
+            overlay_dir: OverlayDir(overlay_dir),
+            nets: other_taps,
+            vsock: socket,
+        } = overrides;
         if vsock.is_none() && socket.is_some() {
             return Err(Error::NoVsock);
         }
@@ -92,7 +102,11 @@ impl VirtioSetState {
         let open = |(name, state): (String, VirtioBlkState)| {
             let opened = DiskId::new(&name).map_err(|_| blk::Error::Id { id: name.clone() }).and_then(|id| {
                 let disk = Disk::reopen(&state, instead.get(&id).map(PathBuf::as_path))?;
-                Ok((id, state, disk))
+                let storage = match state.overlay {
+                    false => disk.into(),
+                    true => Storage::Overlay(Overlay::new(disk, layers.remove(&name), overlay_dir)?),
+                };
+                Ok((id, state, storage))
             });
             opened.map_err(|source| Error::Disk { id: name, source })
         };

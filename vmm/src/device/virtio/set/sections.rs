@@ -76,6 +76,12 @@ impl VirtioSetState {
         vsock.iter().try_for_each(|vsock| image.add(vsock::SECTION, vsock))
     }
 
+    /// The overlays that there are, by the ids of their disks, with the disks' lengths.
+    pub fn overlays(&self) -> impl Iterator<Item = (&str, u64)> {
+        let overlays = self.disks.iter().filter(|(_, disk)| disk.overlay);
+        overlays.map(|(id, disk)| (id.as_str(), disk.len))
+    }
+
     /// Takes the section of every device that there is.
     ///
     /// # Errors

@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::fs;
 use std::sync::Arc;
 
@@ -5,7 +6,7 @@ use acpi_tables::Aml;
 use snapshot_format::{Architecture, StateReader, StateWriter};
 use tempfile::TempDir;
 
-use super::super::blk::{Disk, DiskId};
+use super::super::blk::{Disk, DiskId, Storage};
 use super::super::mock::*;
 use super::super::{SLOTS, Slot};
 use super::*;
@@ -26,11 +27,11 @@ impl BusDevice for At<'_> {
     }
 }
 
-fn disks(dir: &TempDir, names: &[&str]) -> Vec<(DiskId, Disk, RateLimitConfig)> {
+fn disks(dir: &TempDir, names: &[&str]) -> Vec<(DiskId, Storage, RateLimitConfig)> {
     let open = |name: &&str| {
         let path = dir.path().join(name);
         fs::write(&path, [1; 1024]).unwrap();
-        (DiskId::new(name).unwrap(), Disk::open(&path, false).unwrap(), RateLimitConfig::default())
+        (DiskId::new(name).unwrap(), Disk::open(&path, false).unwrap().into(), RateLimitConfig::default())
     };
     names.iter().map(open).collect()
 }
@@ -73,6 +74,7 @@ fn what_does_not_fit_or_cannot_be_opened_is_refused() {
         id: DiskId::new(&id.to_string()).unwrap(),
         path: path.clone(),
         read_only: true,
+        overlay: false,
         limit: RateLimitConfig::default(),
     };
     let many = DevicesConfig { disks: (0..9).map(disk).collect(), ..DevicesConfig::default() };
@@ -112,7 +114,7 @@ fn a_set_goes_through_an_image() {
     let read = VirtioSetState::read(&mut reader).unwrap();
     reader.finish().unwrap();
     assert_eq!(read, state);
-    let saved = read.open(&DeviceOverrides::default()).unwrap();
+    let saved = read.open(BTreeMap::new(), &DeviceOverrides::default()).unwrap();
     let set = VirtioSet::restore(saved, &memory).unwrap();
     assert_eq!(set.save(&Quiesced::in_test()), state);
     let mut mmio = Bus::default();
@@ -143,20 +145,20 @@ fn disks_are_opened_as_the_image_or_the_user_says() {
         ..DeviceOverrides::default()
     };
     assert!(
-        matches!(state.clone().open(&DeviceOverrides::default()), Err(Error::Disk { .. })),
+        matches!(state.clone().open(BTreeMap::new(), &DeviceOverrides::default()), Err(Error::Disk { .. })),
         "the first set still has them"
     );
     drop(set);
-    state.clone().open(&DeviceOverrides::default()).unwrap();
-    let unknown = state.clone().open(&instead("swap", "swap")).unwrap_err();
+    state.clone().open(BTreeMap::new(), &DeviceOverrides::default()).unwrap();
+    let unknown = state.clone().open(BTreeMap::new(), &instead("swap", "swap")).unwrap_err();
     assert_eq!(unknown.to_string(), "the image has no disk `swap`; it has `data`, `root`");
     fs::remove_file(dir.path().join("root")).unwrap();
     assert!(
-        matches!(state.clone().open(&DeviceOverrides::default()), Err(Error::Disk { id, .. }) if id == "root")
+        matches!(state.clone().open(BTreeMap::new(), &DeviceOverrides::default()), Err(Error::Disk { id, .. }) if id == "root")
     );
     fs::write(dir.path().join("other"), [0; 1024]).unwrap();
-    state.clone().open(&instead("root", "other")).unwrap();
-    let none = VirtioSetState::default().open(&instead("root", "other")).unwrap_err();
+    state.clone().open(BTreeMap::new(), &instead("root", "other")).unwrap();
+    let none = VirtioSetState::default().open(BTreeMap::new(), &instead("root", "other")).unwrap_err();
     assert_eq!(none.to_string(), "the image has no disk `root`; it has none");
 }
 
@@ -169,7 +171,7 @@ fn two_devices_in_one_place_are_refused() {
     let mut state = set.save(&Quiesced::in_test());
     drop(set);
     state.rng.as_mut().unwrap().transport.slot = 0;
-    let saved = state.open(&DeviceOverrides::default()).unwrap();
+    let saved = state.open(BTreeMap::new(), &DeviceOverrides::default()).unwrap();
     assert!(matches!(VirtioSet::restore(saved, &ram()), Err(Error::SameSlot { slot: 0 })));
 }
 

@@ -194,6 +194,11 @@ impl<D: VirtioDevice> Mmio<D> {
         self.live.as_ref().map(|live| &live.device)
     }
 
+    /// The device itself, if it is at rest.
+    pub fn device_mut(&mut self) -> Option<&mut D> {
+        self.live.as_mut().map(|live| &mut live.device)
+    }
+
     /// The machine runs: a device whose driver is ready gets its thread.
     ///
     /// # Errors
