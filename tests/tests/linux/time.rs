@@ -17,9 +17,10 @@ const HALF_AN_HOUR: Duration = Duration::from_secs(1800);
 const HOUR: Duration = Duration::from_secs(3600);
 const MONTH: Duration = Duration::from_secs(30 * 24 * 3600);
 
-/// An image of an idle guest that has lain for half an hour, and one that has lain for a month: timers fire, the kernel finds nothing to
-/// complain of, and the clocks are right at once. Half an hour is more than the 18 minutes that a kernel before 6.10 can
-/// turn into nanoseconds in one step, and a month is more than a scheduler survives that takes it for a task's turn.
+/// An image of an idle guest that has lain for half an hour, and one that has lain for a month: timers fire, the kernel
+/// finds nothing to complain of, and the clocks are right at once. Half an hour is more than the 18 minutes that a kernel
+/// before 6.10 can turn into nanoseconds in one step, and a month is more than a scheduler survives that takes it for a
+/// task's turn.
 ///
 /// The images are young ones that say that they are old. So their guests' wall clocks, which were right when the
 /// snapshot was really taken, are ahead by as much as they claim.

@@ -63,8 +63,8 @@ impl Persist for Mmio<Blk> {
 }
 
 impl Disk {
-    /// The disk of an image, or the base of its overlay: the same file, which must not have changed since; or `instead`, whose contents are the
-    /// user's responsibility and which must be as long.
+    /// The disk of an image, or the base of its overlay: the same file, which must not have changed since; or `instead`,
+    /// whose contents are the user's responsibility and which must be as long.
     ///
     /// A block device is never opened on the image's word alone: it cannot be told from one that has changed, and an
     /// image of a stranger's could name any.
@@ -75,12 +75,8 @@ impl Disk {
         let VirtioBlkState { transport: _, path: Blob(path), read_only, overlay, len, modified_ns, limit: _ } =
             saved;
         let recorded = Path::new(OsStr::from_bytes(path));
-        let is_neither = *read_only && *overlay;
-        if is_neither
-            || !recorded.is_absolute()
-            || path.contains(&0)
-            || *len == 0
-            || !len.is_multiple_of(SECTOR)
+        let is_both = *read_only && *overlay;
+        if is_both || !recorded.is_absolute() || path.contains(&0) || *len == 0 || !len.is_multiple_of(SECTOR)
         {
             return Err(Error::Record { path: recorded.to_owned() });
         }
