@@ -1,13 +1,15 @@
 //! Devices at work while the machine is snapshotted, killed and restored, again and again: every answer is right, and
 //! comes exactly once.
 
+use std::os::unix::net::UnixListener;
 use std::path::Path;
+use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rekindle_tests::queues::{self, Progress};
 use rekindle_tests::state::State;
 use rekindle_tests::{Case, Image, Launch, Scratch, Vm, cases, note, patience, verbs};
-use snapshot_format::state::{VirtioBlkState, VirtioRngState};
+use snapshot_format::state::{VirtioBlkState, VirtioRngState, VirtioVsockState};
 
 use crate::KVM;
 
@@ -42,8 +44,27 @@ fn disk(here: &Scratch) -> String {
     format!("data={}", path.display())
 }
 
-fn boot(disk: &str) -> Vm {
-    let mut vm = Vm::boot(["--memory", "16M", "--cmdline", "spark.fill=0", "--disk", disk, "--rng"]);
+/// The port of the host's that sends back what it is sent.
+const ECHO: u32 = 7;
+
+/// Sends back what comes to [`ECHO`].
+fn echo(here: &Scratch) {
+    let listener = UnixListener::bind(here.path(format!("vsock_{ECHO}"))).expect("a scratch directory");
+    thread::spawn(move || {
+        for connection in listener.incoming() {
+            thread::spawn(move || -> std::io::Result<u64> {
+                let mut connection = connection?;
+                std::io::copy(&mut connection.try_clone()?, &mut connection)
+            });
+        }
+    });
+}
+
+fn boot(here: &Scratch) -> Vm {
+    let (disk, vsock) = (disk(here), format!("cid=3,uds={}", here.path("vsock").display()));
+    let args = ["--memory", "16M", "--cmdline", "spark.fill=0", "--disk", &disk, "--rng", "--vsock", &vsock];
+    echo(here);
+    let mut vm = Vm::boot(args);
     vm.expect("spark: ready\n");
     vm
 }
@@ -58,19 +79,23 @@ fn ok(vm: &mut Vm, command: &str) -> String {
 
 fn devices_answer_before_and_after_a_restore() {
     let here = Scratch::new();
-    let mut vm = boot(&disk(&here));
+    let mut vm = boot(&here);
     assert_eq!(ok(&mut vm, "disk info"), "ok disk data of 16384 sectors in slot 0");
     assert_eq!(ok(&mut vm, "disk fill 7"), "ok disk filled 2048 blocks seed 7");
     for depth in [1, 4, 16] {
         assert_eq!(ok(&mut vm, &format!("disk run 400 {depth} {depth}")), "ok disk 400");
     }
     ok(&mut vm, "rng 100K");
+    assert_eq!(ok(&mut vm, "vsock info"), "ok vsock cid 3");
+    let echoed = format!("vsock echo {ECHO} 100K");
+    assert_eq!(ok(&mut vm, &echoed), "ok stream 102400 bytes 0 resets");
     let image = verbs::snapshot(&vm, here.path("image"));
     vm.kill();
     let mut vm = Vm::restore(&image);
     assert_eq!(ok(&mut vm, "disk verify"), "ok disk verified 2048 blocks");
     assert_eq!(ok(&mut vm, "disk run 400 9 16"), "ok disk 400");
     assert!(ok(&mut vm, "rng 100K").ends_with(" requests 102400 bytes"));
+    assert_eq!(ok(&mut vm, &echoed), "ok stream 102400 bytes 0 resets");
     assert_eq!(ok(&mut vm, "disk verify"), "ok disk verified 2048 blocks");
     // That the comparison finds a difference: somebody else writes to the disk.
     let other = std::fs::OpenOptions::new().write(true).open(here.path("disk")).expect("it is ours");
@@ -106,8 +131,8 @@ impl Dice {
     }
 }
 
-/// How much the guest says that it has done: requests to the disk, and draws.
-type Done = [u64; 2];
+/// How much the guest says that it has done: requests to the disk, draws, and bytes that came back from the host.
+type Done = [u64; 3];
 
 /// Asks the guest at work how far it is.
 #[track_caller]
@@ -116,8 +141,9 @@ fn how_far(vm: &mut Vm) -> Done {
     let line = vm.line();
     let story = line.strip_prefix("at disk ").unwrap_or_else(|| panic!("`{line}`: {}", vm.story()));
     let numbers = story.split(|c: char| !c.is_ascii_digit()).filter(|part| !part.is_empty());
-    let mut numbers = numbers.map(|number| number.parse().expect("it was made of digits"));
-    [(); 2].map(|()| numbers.next().expect("the guest tells of both devices"))
+    let numbers: Vec<u64> = numbers.map(|number| number.parse().expect("it was made of digits")).collect();
+    let [disk, draws, _, echoed, _] = numbers[..] else { panic!("`{line}` does not tell of every device") };
+    [disk, draws, echoed]
 }
 
 /// Waits until every device has answered since `before`.
@@ -128,12 +154,14 @@ fn goes_on(vm: &mut Vm, before: Done) -> Done {
     now.unwrap_or_else(|| panic!("a device does not go on after {before:?}: {}", vm.story()))
 }
 
-/// The queues of an image, the disk's first.
-fn queues_of(image: &Image) -> [Progress; 2] {
+/// The queues of an image: the disk's, the entropy device's, and packets to the host.
+fn queues_of(image: &Image) -> [Progress; 3] {
     let mut state = State::of(image);
     let blk: VirtioBlkState = state.value("virtio-blk:data");
     let rng: VirtioRngState = state.value("virtio-rng");
-    [blk.transport, rng.transport].map(|transport| queues::progress(image, &transport.queues[0]))
+    let vsock: VirtioVsockState = state.value("virtio-vsock");
+    [&blk.transport.queues[0], &rng.transport.queues[0], &vsock.transport.queues[1]]
+        .map(|queue| queues::progress(image, queue))
 }
 
 /// What the snapshots have met, by device.
@@ -161,15 +189,15 @@ fn requests_in_flight_at_two_hundred_random_moments_are_answered_once() {
     let mut dice = Dice::new();
     note(format!("{SEED}={} chooses the same moments again", dice.0));
     let lives = if patience::in_lab() { IN_THE_LAB } else { LIVES };
-    let mut vm = boot(&disk(&here));
+    let mut vm = boot(&here);
     ok(&mut vm, "disk fill 1");
-    vm.send("mix 1");
-    let mut done = [0; 2];
-    let mut tallies = [Tally::default(), Tally::default()];
+    vm.send(&format!("mix 1 {ECHO}"));
+    let mut done = [0; 3];
+    let mut tallies = [Tally::default(), Tally::default(), Tally::default()];
     let image = here.path("image");
     for life in 0..lives {
         done = goes_on(&mut vm, done);
-        std::thread::sleep(Duration::from_micros(dice.below(LONGEST)));
+        thread::sleep(Duration::from_micros(dice.below(LONGEST)));
         let next = here.path(format!("image-{life}"));
         let taken = verbs::snapshot(&vm, &next);
         vm.kill();
@@ -185,7 +213,7 @@ fn requests_in_flight_at_two_hundred_random_moments_are_answered_once() {
     assert!(told.starts_with("ok disk "), "{told}: {}", vm.story());
     assert_eq!(ok(&mut vm, "disk verify"), "ok disk verified 2048 blocks");
     vm.stop();
-    for (name, tally) in ["disk", "rng"].into_iter().zip(&tallies) {
+    for (name, tally) in ["disk", "rng", "vsock"].into_iter().zip(&tallies) {
         let Tally { outstanding, requests, untaken, unseen } = tally;
         note(format!(
             "{name}: {lives} snapshots, {outstanding} with requests in flight ({requests} of them), {untaken} with some \
