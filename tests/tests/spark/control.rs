@@ -1,7 +1,7 @@
 //! The verbs on a running VM.
 
 use rekindle_tests::proc::Holdings;
-use rekindle_tests::{Case, Scratch, Vm, cases, verbs};
+use rekindle_tests::{Case, Launch, Scratch, Vm, cases, verbs};
 use rustix::process::Signal;
 
 use crate::KVM;
@@ -83,7 +83,10 @@ fn stop_ends_a_vm_running_or_paused() {
 fn signals_end_a_vm_with_code_0() {
     for (signal, number) in [(Signal::TERM, 15), (Signal::INT, 2)] {
         for pause_first in [false, true] {
-            let mut vm = ready();
+            // Whoever started the tests may ignore signals, and that is inherited.
+            let launch = Launch::new(["boot", "--memory", "32M"]).under(["env", "--default-signal=TERM,INT"]);
+            let mut vm = launch.vm();
+            vm.expect("spark: ready\n");
             if pause_first {
                 verbs::pause(&vm).ok();
             }
