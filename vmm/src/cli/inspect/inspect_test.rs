@@ -2,10 +2,15 @@
 
 use std::path::Path;
 
-use snapshot_format::state::{CpuidWordState, HostNeedsState, ManifestState};
+use snapshot_format::codec::Blob;
+use snapshot_format::state::{
+    CpuidWordState, HostNeedsState, ManifestState, RateLimitState, TokenBucketState, VirtioBlkState,
+    VirtioMmioState, VirtioNetState, VirtioRngState, VirtioVsockState,
+};
+use vmm::device::virtio::VirtioSetState;
 
 use super::render::human;
-use super::{SectionView, View};
+use super::{SectionView, View, devices};
 
 fn manifest() -> ManifestState {
     ManifestState {
@@ -31,7 +36,36 @@ fn manifest() -> ManifestState {
 
 fn view(manifest: ManifestState) -> View {
     let sections = vec![SectionView { name: "vcpu:0".into(), version: 1, bytes: 9000 }];
-    View::new(Path::new("warm"), manifest, sections)
+    View::new(Path::new("warm"), manifest, Some(devices::of(&virtio())), sections)
+}
+
+fn virtio() -> VirtioSetState {
+    let bandwidth = TokenBucketState { size: 1000, refill_ms: 500, ..Default::default() };
+    let operations = TokenBucketState { size: 7, refill_ms: 1000, burst: 70, ..Default::default() };
+    let disk = VirtioBlkState {
+        path: Blob(b"/disks/base".to_vec()),
+        overlay: true,
+        len: 8192,
+        limit: RateLimitState { bandwidth, operations },
+        ..Default::default()
+    };
+    let net = VirtioNetState {
+        transport: VirtioMmioState {
+            device_features: 1 << 5,
+            config: vec![2, 0, 0, 0, 0, 0xab, 1, 0, 0, 0, 0xdc, 5],
+            ..Default::default()
+        },
+        tap: "tap0".into(),
+        tx_limit: RateLimitState { bandwidth, ..Default::default() },
+        ..Default::default()
+    };
+    VirtioSetState {
+        rng: Some(VirtioRngState::default()),
+        disks: [("root".to_owned(), disk)].into(),
+        nets: [("eth0".to_owned(), net), ("made-up".to_owned(), VirtioNetState::default())].into(),
+        vsock: Some(VirtioVsockState { cid: 3, path: Blob(b"/run/v".to_vec()), ..Default::default() }),
+        ..Default::default()
+    }
 }
 
 #[test]
@@ -53,6 +87,11 @@ needs TSC     2450000 kHz
 needs XSAVE   4096 bytes
 needs caps    KVM_CAP_XSAVE2 9999
 needs CPUID   0x7.0:ebx 0x00000020
+device        --rng
+device        --disk root=/disks/base,overlay,bw=1000/500ms,iops=7/1000ms+70 (8192 bytes)
+device        --net eth0=tap:tap0,mac=02:00:00:00:00:ab,tx-bw=1000/500ms (MTU 1500)
+device        --net made-up=tap:
+device        --vsock cid=3,uds=/run/v
 section       vcpu:0           version 1       9000 bytes
 ";
     assert_eq!(human(&view(manifest())), expected);
@@ -67,6 +106,12 @@ fn a_script_sees_the_same_as_json() {
     assert_eq!(json["memory_bytes"], 256 << 20);
     assert_eq!(json["host"]["kvm_caps"][0], "KVM_CAP_XSAVE2");
     assert_eq!(json["sections"][0]["name"], "vcpu:0");
+    let expected = serde_json::json!({
+        "type": "virtio-blk", "id": "root", "path": "/disks/base", "bytes": 8192, "read_only": false, "overlay": true,
+        "limits": { "bw": "1000/500ms", "iops": "7/1000ms+70" },
+    });
+    assert_eq!(json["devices"][1], expected);
+    assert_eq!(json["devices"][0], serde_json::json!({ "type": "virtio-rng" }));
     assert_eq!(serde_json::to_value(view(manifest())).unwrap()["parent_id"], serde_json::Value::Null);
 }
 

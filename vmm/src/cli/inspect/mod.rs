@@ -3,11 +3,13 @@
 use anyhow::Result;
 use snapshot_format::section::Entry;
 use snapshot_format::{ImageDir, StateReader};
+use vmm::device::virtio::VirtioSetState;
 use vmm::restore;
 
 use super::args::InspectArgs;
 use super::output;
 
+mod devices;
 mod render;
 mod view;
 
@@ -22,7 +24,8 @@ pub(super) fn run(args: &InspectArgs) -> Result<()> {
     if args.json { output::json(&view) } else { output::text(&render::human(&view)) }
 }
 
-/// Reads the header, the section table and the manifest; the rest may be of a version that this build cannot read.
+/// Reads the header, the section table and the manifest, and the devices if it can; the rest may be of a version that this
+/// build cannot read.
 fn load(args: &InspectArgs) -> Result<View> {
     let path = &args.image;
     let failed = |source| restore::Error::State { path: path.clone(), source };
@@ -34,5 +37,7 @@ fn load(args: &InspectArgs) -> Result<View> {
         version: entry.version,
         bytes: entry.bytes.len() as u64,
     };
-    Ok(View::new(path, manifest, state.sections().iter().map(section).collect()))
+    let sections = state.sections().iter().map(section).collect();
+    let devices = VirtioSetState::read(&mut state).ok().map(|state| devices::of(&state));
+    Ok(View::new(path, manifest, devices, sections))
 }

@@ -7,7 +7,7 @@ use vmm::config::MemorySize;
 use super::super::exit::printable;
 use super::view::{HostView, SectionView, View};
 
-/// A table: the image first, then what it needs, then its sections.
+/// A table: the image first, then what it needs, then its devices and its sections.
 pub(super) fn human(view: &View) -> String {
     let View {
         image,
@@ -22,6 +22,7 @@ pub(super) fn human(view: &View) -> String {
         vcpus,
         memory_bytes,
         host,
+        devices,
         sections,
     } = view;
     let HostView { cpu_vendor, kvm_kind, tsc_khz, xsave_bytes, kvm_caps, cpuid } = host;
@@ -43,6 +44,10 @@ pub(super) fn human(view: &View) -> String {
     table.row("needs caps", &kvm_caps.join(" "));
     for word in cpuid {
         table.row("needs CPUID", &format!("{} {}", word.word, word.bits));
+    }
+    match devices {
+        Some(devices) => devices.iter().for_each(|device| table.row("device", &device.to_string())),
+        None => table.row("device", "unknown: this build cannot read them"),
     }
     for SectionView { name, version, bytes } in sections {
         table.row("section", &format!("{name:<16} version {version:<3} {bytes:>8} bytes"));

@@ -7,6 +7,7 @@ use serde::Serialize;
 use snapshot_format::state::{CpuidWordState, HostNeedsState, ManifestState};
 
 use super::super::doctor::cap_name;
+use super::devices::DeviceView;
 
 /// One image.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -27,6 +28,8 @@ pub(in crate::cli) struct View {
     pub(super) vcpus: u32,
     pub(super) memory_bytes: u64,
     pub(super) host: HostView,
+    /// The virtio devices; none of their states is of use if one is of a version that this build cannot read.
+    pub(super) devices: Option<Vec<DeviceView>>,
     pub(super) sections: Vec<SectionView>,
 }
 
@@ -63,7 +66,12 @@ pub(in crate::cli) struct SectionView {
 
 impl View {
     /// What is shown of the image at `image`.
-    pub(in crate::cli) fn new(image: &Path, manifest: ManifestState, sections: Vec<SectionView>) -> Self {
+    pub(in crate::cli) fn new(
+        image: &Path,
+        manifest: ManifestState,
+        devices: Option<Vec<DeviceView>>,
+        sections: Vec<SectionView>,
+    ) -> Self {
         let ManifestState {
             image_id,
             parent_id,
@@ -90,6 +98,7 @@ impl View {
             vcpus,
             memory_bytes,
             host: HostView::new(host),
+            devices,
             sections,
         }
     }

@@ -48,6 +48,9 @@ pub(super) mod link {
 /// Where `status` lies.
 pub(super) const STATUS: Range<usize> = 6..8;
 
+/// Where `mtu` lies.
+pub(super) const MTU: Range<usize> = 10..12;
+
 /// `struct virtio_net_config` (5.1.4), as far as our features go: mac, status, max_virtqueue_pairs, mtu.
 pub(super) fn config(mac: Option<MacAddr>, mtu: u16) -> Vec<u8> {
     let mut bytes = vec![0; 12];
@@ -55,6 +58,6 @@ pub(super) fn config(mac: Option<MacAddr>, mtu: u16) -> Vec<u8> {
         bytes[..6].copy_from_slice(&mac.bytes());
     }
     bytes[STATUS].copy_from_slice(&link::UP.to_le_bytes());
-    bytes[10..].copy_from_slice(&mtu.to_le_bytes());
+    bytes[MTU].copy_from_slice(&mtu.to_le_bytes());
     bytes
 }

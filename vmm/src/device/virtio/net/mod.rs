@@ -25,7 +25,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
 pub(super) use saved::KIND;
-pub use saved::{Wiring, section};
+pub use saved::{Address, Wiring, section};
 pub use tap::{Error, Tap};
 
 use super::rate::RateLimit;

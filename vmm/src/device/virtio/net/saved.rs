@@ -2,10 +2,10 @@
 
 use snapshot_format::state::VirtioNetState;
 
-use super::features::feature;
+use super::features::{MTU, feature};
 use super::news::News;
 use super::{Error, Net, Tap};
-use crate::config::{NetId, TapName};
+use crate::config::{MacAddr, NetId, TapName};
 use crate::device::virtio::rate::RateLimit;
 use crate::device::virtio::transport::{self, Mmio};
 use crate::lifecycle::{Persist, Quiesced};
@@ -58,6 +58,27 @@ impl Persist for Mmio<Net> {
         let net = Net::assemble(id, has_mac, tap, config, limits, News::Restored)
             .map_err(transport::Error::EventFd)?;
         Self::restore_transport(&transport, net, wiring)
+    }
+}
+
+/// What an image says of how an interface is addressed. Nothing of it was checked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Address {
+    /// None if the guest made one up.
+    pub mac: Option<MacAddr>,
+    /// In bytes; none in a configuration that is too short.
+    pub mtu: Option<u16>,
+}
+
+impl Address {
+    /// Of a saved interface.
+    #[must_use]
+    pub fn of(saved: &VirtioNetState) -> Self {
+        let config = &saved.transport.config;
+        let mac =
+            config.first_chunk().copied().filter(|_| saved.transport.device_features & feature::MAC != 0);
+        let mtu = config.get(MTU).and_then(|bytes| bytes.try_into().ok());
+        Self { mac: mac.map(MacAddr::from), mtu: mtu.map(u16::from_le_bytes) }
     }
 }
 
