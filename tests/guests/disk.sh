@@ -10,6 +10,8 @@ mount -t proc proc /proc
 mount -t sysfs sysfs /sys
 mount -t devtmpfs devtmpfs /dev
 stty -echo
+# What the kernel has to say of I/O errors would fall into the middle of our lines: `errors` tells of them.
+dmesg -n 1
 /modules/load
 
 device() { # ID: the name of the block device with that serial number
