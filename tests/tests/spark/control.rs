@@ -1,5 +1,7 @@
 //! The verbs on a running VM.
 
+use std::fs::File;
+
 use rekindle_tests::proc::Holdings;
 use rekindle_tests::{Case, Launch, Scratch, Vm, cases, verbs};
 use rustix::process::Signal;
@@ -17,6 +19,7 @@ pub(crate) fn cases() -> Vec<Case> {
             signals_end_a_vm_with_code_0,
             ctrl_alt_del_is_pressed,
             twenty_snapshots_leak_nothing,
+            twenty_snapshots_over_a_base_leak_nothing,
         ]
     )
 }
@@ -107,13 +110,32 @@ fn ctrl_alt_del_is_pressed() {
 }
 
 fn twenty_snapshots_leak_nothing() {
+    leak_nothing(ready(), "echo on", 0);
+}
+
+fn twenty_snapshots_over_a_base_leak_nothing() {
+    /// An overlay has a layer for every snapshot, until there are so many that they are merged.
+    const LAYERS: usize = 8;
     let here = Scratch::new();
-    let mut vm = ready();
+    let base = here.path("base");
+    File::create(&base).and_then(|file| file.set_len(8 << 20)).expect("a scratch directory can be written");
+    let (disk, overlays) = (format!("data={},overlay", base.display()), here.root().display().to_string());
+    let mut vm = Vm::boot(["--memory", "32M", "--disk", &disk, "--overlay-dir", &overlays]);
+    vm.expect("spark: ready\n");
+    leak_nothing(vm, "disk fill 1", LAYERS);
+}
+
+/// Snapshots a guest that does something in between, and compares what the process holds, up to some descriptors that it
+/// may have by turns.
+#[track_caller]
+fn leak_nothing(mut vm: Vm, something: &str, by_turns: usize) {
+    let here = Scratch::new();
     let round = |vm: &mut Vm, number: usize| {
+        let answer = vm.ask(something);
+        assert!(answer.starts_with("ok "), "{answer}");
         let image = verbs::snapshot_and_resume(vm, here.path(format!("image-{number}")));
         verbs::pause(vm).ok();
         verbs::resume(vm).ok();
-        assert_eq!(vm.ask("echo on"), "ok on");
         std::fs::remove_dir_all(image.path()).expect("the image is ours");
     };
     // The first rounds leave what is kept for the next: stacks, arenas.
@@ -121,7 +143,7 @@ fn twenty_snapshots_leak_nothing() {
     let before = Holdings::of(vm.pid());
     (3..23).for_each(|number| round(&mut vm, number));
     let after = Holdings::of(vm.pid());
-    assert_eq!(after.descriptors, before.descriptors);
+    assert!(after.descriptors <= before.descriptors + by_turns, "{before:?} then {after:?}");
     assert_eq!(after.threads, before.threads);
     assert!(after.mappings < before.mappings + 10, "{before:?} then {after:?}");
     vm.stop();
