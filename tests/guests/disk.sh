@@ -1,5 +1,5 @@
 #!/bin/busybox sh
-# modules: virtio_mmio virtio_blk virtio_rng crc32c_generic ext4
+# modules: virtio_mmio virtio_blk virtio_rng virtio_balloon virtio_net vmw_vsock_virtio_transport crc32c_generic ext4
 # Mounts the disk called `root`, and answers commands typed on the console: what the tests of disks look at. Every
 # answer is one line and begins with the command's name.
 #
@@ -33,6 +33,8 @@ echo "guest $(uname -r) cpus=$(nproc) root=$state,$mode disks=$(ls /sys/block | 
 while :; do
     read -r command argument || continue
     case $command in
+        drivers) # how many devices each has
+            echo drivers $(cd /sys/bus/virtio/drivers && for driver in *; do echo "$driver=$(ls "$driver" | grep -c '^virtio[0-9]')"; done) ;;
         rng) echo "rng $(cat /sys/class/misc/hw_random/rng_current) $(dd if=/dev/hwrng bs=16 count=1 2>/dev/null | md5sum)" ;;
         records) guest-probe records /mnt/records & ;;
         check) # as the disk has them, not as memory does

@@ -16,7 +16,7 @@ use crate::shelf::CLOUD_6_1;
 const DISK: u64 = 64 << 20;
 
 /// A disk with an empty ext4 on it.
-fn formatted(path: PathBuf) -> PathBuf {
+pub(crate) fn formatted(path: PathBuf) -> PathBuf {
     let file = std::fs::File::create(&path).expect("a scratch directory can be written");
     file.set_len(DISK).expect("it can be sparse");
     tool("mke2fs", &["-q", "-F", "-t", "ext4"], &path);
@@ -42,7 +42,7 @@ fn boot(disk: &Path) -> Guest {
 }
 
 #[track_caller]
-fn hello(launch: Launch, says: &str) -> Guest {
+pub(crate) fn hello(launch: Launch, says: &str) -> Guest {
     let mut guest = Guest { vm: launch.vm() };
     let hello = guest.next("guest");
     assert!(hello.ends_with(says), "{hello}");
@@ -111,7 +111,7 @@ fn boot_over(base: &Path, overlays: &Path) -> Guest {
     hello(launch, "root=mounted,rw disks=1")
 }
 
-fn restore(image: &Image, overlays: &Path) -> Launch {
+pub(crate) fn restore(image: &Image, overlays: &Path) -> Launch {
     Launch::new([
         OsString::from("restore"),
         image.path().into(),

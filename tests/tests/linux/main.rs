@@ -5,6 +5,7 @@
 
 mod balloon;
 mod checks;
+mod devices;
 mod disks;
 mod endings;
 mod guest;
@@ -65,6 +66,11 @@ fn main() -> ExitCode {
         ),
         case("sockets_carry_data_and_listen_again_after_a_restore", vsock::carries_data_and_listens_again),
         case("bake_until_a_connection", vsock::bakes_until_a_connection),
+        Case::new(
+            "linux::all_kinds_of_devices_are_found",
+            &[Need::StockGuests, Need::Taps],
+            devices::all_are_found,
+        ),
         case("a_file_system_under_load_comes_back", disks::a_file_system_under_load_comes_back),
         case("clones_write_over_one_base", disks::clones_write_over_one_base),
         case("a_full_disk_under_an_overlay", disks::a_full_disk_under_an_overlay),

@@ -17,7 +17,7 @@ use crate::guest::Guest;
 use crate::shelf::CLOUD_6_1;
 
 /// The TAPs, before and after.
-const TAPS: [&str; 2] = ["rekindle-t0", "rekindle-t1"];
+pub(crate) const TAPS: [&str; 2] = ["rekindle-t0", "rekindle-t1"];
 /// The host's address and the guest's, of a network that is nobody's (RFC 5737).
 const HOST: &str = "192.0.2.1/24";
 const GUEST: &str = "192.0.2.2";
@@ -209,10 +209,10 @@ fn converse(mut stream: &TcpStream, count: &AtomicU64, ended: &AtomicBool) -> io
 }
 
 /// The two TAPs. Dropped, they are gone.
-struct Taps;
+pub(crate) struct Taps;
 
 impl Taps {
-    fn make() -> Self {
+    pub(crate) fn make() -> Self {
         for tap in TAPS {
             busybox(&["tunctl", "-t", tap]);
             busybox(&["ip", "link", "set", tap, "address", HOST_MAC]);
