@@ -12,7 +12,7 @@ use rekindle_benches::options::{Options, Part};
 use rekindle_benches::program::Program;
 use rekindle_benches::render::{Style, render};
 use rekindle_benches::results::Results;
-use rekindle_benches::{clones, disks, snapshots, starts, touches};
+use rekindle_benches::{clones, disks, echoes, snapshots, starts, touches};
 
 fn main() -> ExitCode {
     match run(&Options::parse()) {
@@ -45,7 +45,7 @@ fn measure(options: &Options) -> Result<Results> {
     let conditions = Conditions::now(program)?;
     let (n, slow_n) = (options.n as usize, options.slow_n as usize);
 
-    let mut groups = Vec::new();
+    let (mut groups, mut not_measured) = (Vec::new(), Vec::new());
     if options.wants(Part::Starts) {
         eprintln!("starting guests, {n} times each");
         groups.extend(starts::measure(&programs, dir.path(), n)?);
@@ -66,7 +66,15 @@ fn measure(options: &Options) -> Result<Results> {
         eprintln!("asking disks, {slow_n} runs of each kind");
         groups.extend(disks::measure(program, dir.path(), slow_n)?);
     }
-    Ok(Results { conditions, groups })
+    if options.wants(Part::Echoes) {
+        eprintln!("going to the host and back, {slow_n} runs of each kind");
+        groups.push(echoes::vsock(program, dir.path(), slow_n)?);
+        match echoes::why_no_tap() {
+            None => groups.push(echoes::tap(program, slow_n)?),
+            Some(why) => not_measured.push(format!("TAP: {why}")),
+        }
+    }
+    Ok(Results { conditions, groups, not_measured })
 }
 
 /// The program in the build directory that this one is in: two levels up, past `deps`.

@@ -10,8 +10,8 @@ use anyhow::{Context, Result};
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
 
 use crate::program::{Guest, Program, READY, Vm};
-use crate::results::Group;
-use crate::sampled::{self, Run};
+use crate::results::{Group, Series};
+use crate::sampled;
 
 const GUEST: Guest = Guest { memory: "64M", fill: "0" };
 
@@ -56,12 +56,7 @@ fn fill(path: &Path) -> Result<()> {
     file.sync_all().context("cannot sync the disk")
 }
 
-fn engine(
-    program: &Program,
-    disk: &Path,
-    engine: Engine,
-    rounds: usize,
-) -> Result<Vec<crate::results::Series>> {
+fn engine(program: &Program, disk: &Path, engine: Engine, rounds: usize) -> Result<Vec<Series>> {
     let option = format!("bench={}", disk.display());
     let mut vm = program.boot(GUEST, &["--disk".as_ref(), option.as_ref()])?;
     vm.line_that_is(READY)?;
@@ -73,20 +68,11 @@ fn engine(
         for (order, how) in [("seq", "read"), ("random", "read"), ("seq", "write"), ("random", "write")] {
             for depth in DEPTHS {
                 let name = format!("{order} {how} {size}, depth {depth}");
-                kinds.push((name, format!("disk bench {how} {order} {size} {depth} {count}"), Vec::new()));
+                kinds.push((name, format!("disk bench {how} {order} {size} {depth} {count}")));
             }
         }
     }
-    // Once over everything first: memory, page cache, the ring.
-    for round in 0..=rounds {
-        for (_, question, runs) in &mut kinds {
-            let run = Run::of(&mut vm, question)?;
-            if round > 0 {
-                runs.push(run);
-            }
-        }
-    }
-    Ok(kinds.iter().flat_map(|(name, _, runs)| sampled::series(name, runs)).collect())
+    sampled::measure(&mut vm, &kinds, rounds)
 }
 
 /// A process that may open one more descriptor has it for the epoll of the device's thread, and none for a ring, which

@@ -7,6 +7,7 @@
 pub mod clones;
 pub mod conditions;
 pub mod disks;
+pub mod echoes;
 pub mod options;
 pub mod program;
 pub mod render;

@@ -54,6 +54,8 @@ pub enum Part {
     Clones,
     /// Requests to a disk
     Disks,
+    /// To the host and back, over a socket and over a TAP
+    Echoes,
 }
 
 impl Options {

@@ -15,6 +15,8 @@ pub const READY: &str = "spark: ready";
 #[derive(Clone, Debug)]
 pub struct Program {
     path: PathBuf,
+    /// What it is run by, with the arguments that go before its path.
+    wrapper: &'static [&'static str],
 }
 
 /// The built-in guest, as it is booted.
@@ -50,7 +52,13 @@ pub struct Vm {
 impl Program {
     /// The program at `path`.
     pub fn new(path: PathBuf) -> Self {
-        Self { path }
+        Self { path, wrapper: &[] }
+    }
+
+    /// Run by another program, which is given its path and arguments behind its own. It must `exec`.
+    #[must_use]
+    pub fn under(&self, wrapper: &'static [&'static str]) -> Self {
+        Self { path: self.path.clone(), wrapper }
     }
 
     /// What it says its version is.
@@ -97,8 +105,9 @@ impl Program {
     }
 
     fn command(&self, args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Command {
-        let mut command = Command::new(&self.path);
-        command.args(args);
+        let mut words = self.wrapper.iter().map(OsStr::new).chain([self.path.as_os_str()]);
+        let mut command = Command::new(words.next().unwrap_or(self.path.as_os_str()));
+        command.args(words).args(args);
         command
     }
 

@@ -26,6 +26,12 @@ pub fn render(results: &Results, style: Style) -> String {
     for group in &results.groups {
         add_group(&mut text, group, style);
     }
+    if !results.not_measured.is_empty() {
+        title(&mut text, "Not measured", style);
+    }
+    for what in &results.not_measured {
+        line(&mut text, what, style);
+    }
     title(&mut text, "Conditions", style);
     for (name, value) in results.conditions.pairs() {
         line(&mut text, &format!("{name}: {value}"), style);

@@ -11,7 +11,7 @@ fn results() -> Results {
     let group = Group { title: "Starts", boundary: "exec to first byte", series };
     let conditions =
         Conditions { version: "rekindle 9".into(), load: "0.1".into(), cpus: 2, ..Default::default() };
-    Results { conditions, groups: vec![group] }
+    Results { conditions, groups: vec![group], not_measured: Vec::new() }
 }
 
 #[test]
@@ -29,4 +29,13 @@ fn markdown_is_a_table() {
     assert!(text.contains("### Starts\n"), "{text}");
     assert!(text.contains("|---|--:|--:|--:|--:|\n"), "{text}");
     assert!(text.contains("| restore           |   999 us |  1.50 ms |   999 us | 2 |\n"), "{text}");
+}
+
+#[test]
+fn what_was_not_measured_is_told() {
+    let mut results = results();
+    assert!(!render(&results, Style::Plain).contains("Not measured"));
+    results.not_measured.push("TAP: why not".into());
+    assert!(render(&results, Style::Plain).contains("\nNot measured\n  TAP: why not\n"));
+    assert!(render(&results, Style::Markdown).contains("### Not measured\n\n- TAP: why not\n"));
 }

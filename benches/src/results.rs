@@ -17,6 +17,8 @@ pub struct Results {
     pub conditions: Conditions,
     /// What came out.
     pub groups: Vec<Group>,
+    /// What did not, and why.
+    pub not_measured: Vec<String>,
 }
 
 /// Series that were taken together and can be compared.

@@ -76,9 +76,26 @@ fn workers(pid: u32) -> Result<BTreeMap<OsString, Duration>> {
     Ok(workers)
 }
 
+/// Has the guest do `rounds` runs of each kind, a name and a question, in turns; what they say.
+///
+/// # Errors
+/// As [`Run::of`].
+pub fn measure(vm: &mut Vm, kinds: &[(String, String)], rounds: usize) -> Result<Vec<Series>> {
+    let mut runs = vec![Vec::new(); kinds.len()];
+    // Once over everything first: memory, page cache, rings.
+    for round in 0..=rounds {
+        for ((_, question), runs) in kinds.iter().zip(&mut runs) {
+            let run = Run::of(vm, question)?;
+            if round > 0 {
+                runs.push(run);
+            }
+        }
+    }
+    Ok(kinds.iter().zip(&runs).flat_map(|((name, _), runs)| series(name, runs)).collect())
+}
+
 /// What runs called `name` say: of all the requests of a run, a share each; of single ones, the median and the p99.
-#[must_use]
-pub fn series(name: &str, runs: &[Run]) -> [Series; 4] {
+fn series(name: &str, runs: &[Run]) -> [Series; 4] {
     let each = |of: fn(&Run) -> Duration| runs.iter().map(move |run| of(run) / run.requests.max(1));
     [
         Series::times(format!("{name}: a share of the run"), each(|run| run.took)),
