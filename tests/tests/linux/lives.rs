@@ -7,7 +7,7 @@ use rekindle_tests::{Image, Scratch, verbs};
 use crate::checks;
 use crate::guest::Guest;
 use crate::lines::per_cpu;
-use crate::shelf::{self, CLOUD_6_1, Kernel};
+use crate::shelf::{self, CLOUD_6_1, GENERIC_6_1, Kernel};
 
 /// How long the image lies at least: far longer than a clock that was not advanced could hide.
 const LIES: Duration = Duration::from_secs(5);
@@ -116,4 +116,22 @@ pub(crate) fn eight_cpus() {
     checks::kernel_wants_only_cpu_time(&mut guest);
     guest.send("poweroff");
     assert_eq!(guest.vm.wait_exit().code, Some(0));
+}
+
+/// A kernel that does not look at ACPI finds its CPUs, and every interrupt that a device may have, by the MP table; and
+/// what its command line says of devices harms no kernel that does not know the parameter.
+pub(crate) fn two_cpus_without_acpi() {
+    let here = Scratch::new();
+    let launch = Guest::launch("boot", GENERIC_6_1, 2, "acpi=off").args(["--rng"]);
+    let mut guest = Guest { vm: launch.vm() };
+    let hello = guest.next("guest");
+    assert!(hello.contains("cpus=2 "), "{hello}");
+    for gsi in [4, 16, 23] {
+        assert_eq!(guest.ask(&format!("pin {gsi}")), "IO-APIC", "{gsi}");
+    }
+    assert_eq!(guest.ask("told"), "virtio_mmio.device=4K@0xc0001000:16");
+    let left = guest.leave(&here.path("plain"), "");
+    let mut guest = Guest::restore(&left.image);
+    assert_eq!(per_cpu(&guest.ask("nap 10")).len(), 2);
+    guest.vm.stop();
 }

@@ -48,6 +48,7 @@ fn main() -> ExitCode {
         case("three_generations", lives::three_generations),
         case("snapshot_while_paused", lives::snapshot_while_paused),
         case("eight_cpus", lives::eight_cpus),
+        case("two_cpus_without_acpi", lives::two_cpus_without_acpi),
         shelf_life(CLOUD_6_1),
         shelf_life(CLOUD_6_12),
         Case::new("linux::a_guest_at_work_is_spared_a_month_cloud_6_12", &[Need::StockGuests], || {

@@ -71,6 +71,15 @@ fn assert_refused(kernel: &[u8], message: &str) {
 }
 
 #[test]
+fn parameters_come_before_what_is_the_first_process_s() {
+    let with = |cmdline| with_parameters(cmdline, ["a=1".to_owned(), "a=2".to_owned()]);
+    assert_eq!(with("quiet"), "quiet a=1 a=2");
+    assert_eq!(with("quiet -- single"), "quiet a=1 a=2 -- single");
+    assert_eq!(with("root=a--b"), "root=a--b a=1 a=2");
+    assert_eq!(with_parameters("quiet  x", []), "quiet  x");
+}
+
+#[test]
 fn a_bzimage_is_entered_by_the_64_bit_protocol() {
     let guest = Guest::of_mib(64);
     let entry = guest.boot(&BzImage { appended: 100, ..Default::default() }.bytes(), None).unwrap();

@@ -11,6 +11,17 @@ pub(super) const ROOM: u64 = layout::CMDLINE_MAX;
 /// What a kernel reads that says nothing about it: Linux's `COMMAND_LINE_SIZE` on x86 is 2048, NUL included.
 pub(super) const DEFAULT_MAX: u64 = 2047;
 
+/// Parameters for the kernel, added behind its own. What follows ` -- ` is the first process's, and stays behind them
+/// (Linux's `parse_args`).
+#[must_use]
+pub fn with_parameters(cmdline: &str, parameters: impl IntoIterator<Item = String>) -> String {
+    let mut words: Vec<&str> = cmdline.split(' ').collect();
+    let end = words.iter().position(|word| *word == "--").unwrap_or(words.len());
+    let parameters: Vec<String> = parameters.into_iter().collect();
+    words.splice(end..end, parameters.iter().map(String::as_str));
+    words.join(" ")
+}
+
 /// `max` counts bytes without the NUL and is less than [`ROOM`].
 pub(super) fn check(cmdline: &str, max: u64) -> Result<(), Error> {
     if let Some(at) = cmdline.bytes().position(|byte| byte == 0) {

@@ -30,7 +30,7 @@ impl Range {
 pub(super) fn of(ram: RamLayout) -> Vec<Range> {
     let mut ranges = vec![
         Range::new(0, layout::LOW_RAM_END, Kind::Ram),
-        // The ACPI tables, and behind them the pages by which the guest is told who it is.
+        // The ACPI tables, the MP table, and behind them the pages by which the guest is told who it is.
         Range::new(layout::ACPI_START, layout::KERNEL_START, Kind::Reserved),
     ];
     // The first region without its first MiB, which is told above.

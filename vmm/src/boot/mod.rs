@@ -4,7 +4,7 @@
 //! Everything is checked before the first byte of guest memory is written, because a kernel file is just a
 //! file. What the guest does after its first instruction is nobody's business here.
 
-use crate::arch::x86_64::{acpi, gdt, page_tables};
+use crate::arch::x86_64::{acpi, gdt, mp_table, page_tables};
 use crate::memory::GuestRam;
 use crate::memory::layout::{self, RamLayout};
 
@@ -25,6 +25,7 @@ mod boot_test;
 mod images_test;
 
 pub use crate::arch::x86_64::regs::{EntryPoint, Protocol};
+pub use cmdline::with_parameters;
 pub use error::Error;
 pub use initrd::Initrd;
 pub use kernel::Kernel;
@@ -59,6 +60,7 @@ pub fn load(
     cmdline::check(config.cmdline, kernel.cmdline_max())?;
     let initrd = initrd.map(|initrd| initrd.place(kernel, ram).map(|at| (initrd, at))).transpose()?;
     let rsdp = acpi::write(memory, config.cpus, config.devices).map_err(Error::Acpi)?;
+    mp_table::write(memory, config.cpus).map_err(|e| Error::write("the MP table", layout::MP_TABLE, e))?;
 
     let (protocol, rip) = kernel.load(memory)?;
     let initrd = initrd.map(|(initrd, at)| initrd.load(memory, at)).transpose()?;

@@ -37,6 +37,8 @@ pub struct Guest<'a> {
     ram: RamLayout,
     cpus: u32,
     virtio: virtio::Parts,
+    /// Whether its command line names the devices as well, for a kernel that has no ACPI.
+    devices_by_parameter: bool,
 }
 
 impl Guest<'_> {
@@ -54,6 +56,7 @@ impl Guest<'_> {
                 ram,
                 cpus,
                 virtio,
+                devices_by_parameter: false,
             }),
             KernelConfig::File { kernel, initrd } => Ok(Self {
                 name: kernel.file_name().unwrap_or_default().to_string_lossy().into_owned(),
@@ -63,17 +66,22 @@ impl Guest<'_> {
                 ram,
                 cpus,
                 virtio,
+                devices_by_parameter: true,
             }),
         }
     }
 
     /// Builds its machine, the kernel loaded, paused before its first instruction.
     pub fn boot(self, connections: Connections) -> Result<PausedVm, Error> {
-        let Self { name, cmdline, mut kernel, mut initrd, ram, cpus, virtio } = self;
+        let Self { name, mut cmdline, mut kernel, mut initrd, ram, cpus, virtio, devices_by_parameter } =
+            self;
         let host = Host::open()?;
         let memory = Memory::anonymous(ram).map_err(Error::Memory)?;
         let virtio = VirtioSet::build(virtio, memory.ram()).map_err(Error::Virtio)?;
         let slots = virtio.slots();
+        if devices_by_parameter {
+            cmdline = boot::with_parameters(&cmdline, slots.iter().map(|slot| slot.kernel_parameter()));
+        }
         let described: Vec<acpi::Device<'_>> = slots.iter().map(|slot| slot as acpi::Device<'_>).collect();
         let told = boot::Config { cmdline: &cmdline, cpus, devices: &described };
         let entry =

@@ -34,7 +34,9 @@ pub const LOW_RAM_END: u64 = 0xA_0000;
 /// The ACPI tables; kernels that are not told where the RSDP is search this range for it (ACPI 6.5, 5.2.5.1).
 pub const ACPI_START: u64 = 0xE_0000;
 /// First address after the ACPI tables.
-pub const ACPI_END: u64 = 0xF_E000;
+pub const ACPI_END: u64 = 0xF_D000;
+/// The MP table, of a page at most; kernels search for it from 0xF_0000 on (MP specification 1.4, 4).
+pub const MP_TABLE: u64 = 0xF_D000;
 /// The generation ID, alone in its page (see `device::identity`).
 pub const GENERATION_ID: u64 = 0xF_E000;
 /// The page of the VMClock.
@@ -111,7 +113,8 @@ impl RamRegion {
 ///                      |                           |
 ///                      | kernel                    |
 ///      10_0000         +---------------------------+  KERNEL_START
-///       F_E000         | VMGenID, VMClock, reserved|  GENERATION_ID = ACPI_END, VMCLOCK
+///       F_E000         | VMGenID, VMClock, reserved|  GENERATION_ID, VMCLOCK
+///       F_D000         | MP table, reserved        |  MP_TABLE = ACPI_END
 ///       E_0000         | ACPI tables, reserved     |  ACPI_START
 ///       A_0000         | RAM the guest isn't told  |  LOW_RAM_END
 ///                      | free                      |

@@ -43,6 +43,7 @@ fn boot_data_does_not_overlap() {
         (PAGE_TABLES, PAGE_TABLES_END - PAGE_TABLES),
         (CMDLINE, CMDLINE_MAX),
         (ACPI_START, ACPI_END - ACPI_START),
+        (MP_TABLE, PAGE_SIZE),
         (GENERATION_ID, PAGE_SIZE),
         (VMCLOCK, PAGE_SIZE),
         (KERNEL_START, 1),

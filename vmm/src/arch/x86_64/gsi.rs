@@ -16,3 +16,5 @@ pub const RTC: u32 = 8;
 pub const SCI: u32 = 9;
 /// The first one that is free for virtio-mmio devices: they use IOAPIC pins that no ISA device has.
 pub const FIRST_FREE: u32 = 16;
+/// How many there are: the pins of KVM's IOAPIC (`KVM_IOAPIC_NUM_PINS`).
+pub const COUNT: u32 = 24;

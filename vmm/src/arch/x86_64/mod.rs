@@ -5,6 +5,7 @@ pub mod acpi;
 pub mod cpuid;
 pub mod gdt;
 pub mod gsi;
+pub mod mp_table;
 pub mod msr;
 pub mod page_tables;
 pub mod regs;

@@ -45,8 +45,8 @@ impl Slot {
     }
 
     /// The place as a parameter on the command line of a kernel that has `CONFIG_VIRTIO_MMIO_CMDLINE_DEVICES`
-    /// (Linux's `drivers/virtio/virtio_mmio.c`). For kernels that have no ACPI: one that has both would find the
-    /// device twice.
+    /// (Linux's `drivers/virtio/virtio_mmio.c`). Other kernels pass it over. One that has ACPI as well knows the
+    /// device by then, and tells the second claim to its registers off.
     #[must_use]
     pub fn kernel_parameter(self) -> String {
         format!("virtio_mmio.device=4K@{:#x}:{}", self.base(), self.gsi())
