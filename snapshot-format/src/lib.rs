@@ -4,6 +4,7 @@
 pub mod codec;
 pub mod dir;
 mod error;
+pub mod handoff;
 pub mod header;
 pub mod overlay;
 pub mod pages;

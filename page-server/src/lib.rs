@@ -1,0 +1,3 @@
+//! Delivers the pages of a restored guest as it touches them, through userfaultfd.
+
+pub mod source;

@@ -1,0 +1,3 @@
+//! The `rekindle-pages` command.
+
+fn main() {}

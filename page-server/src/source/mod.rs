@@ -1,0 +1,56 @@
+//! Where guest memory comes from: a file, a stack of layers, a compressed pack, and what stands in front of them.
+//!
+//! A source is shared by every session that is served from it, so it is `Sync` and takes offsets rather than a
+//! position. Offsets and lengths are of the memory file, in whole pages. A source never gives wrong bytes: what it
+//! cannot vouch for is an error.
+
+use std::fmt::Debug;
+use std::io;
+
+/// A memory file, wherever it is.
+pub trait PageSource: Debug + Send + Sync {
+    /// Its length in bytes, a multiple of 4096.
+    fn len(&self) -> u64;
+
+    /// How many bytes from `offset` on are known to be zero without reading them: a multiple of 4096; 0 if the page
+    /// there has data or nobody knows.
+    fn zeros(&self, offset: u64) -> u64;
+
+    /// Fills `buffer` with the bytes from `offset` on. Call only with whole pages within [`Self::len`].
+    ///
+    /// # Errors
+    /// They cannot be had, or are not what they should be. `buffer` holds anything then.
+    fn read(&self, offset: u64, buffer: &mut [u8]) -> Result<(), Error>;
+}
+
+/// Why bytes could not be had.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Reading failed.
+    #[error("cannot read {what} at offset {offset:#x}")]
+    Read {
+        /// What is read: a path.
+        what: String,
+        /// Where.
+        offset: u64,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The bytes are not those that were saved. Never tried again.
+    #[error("{what} is damaged at offset {offset:#x}: {how}")]
+    Damaged {
+        /// What is read.
+        what: String,
+        /// Where.
+        offset: u64,
+        /// What does not fit.
+        how: String,
+    },
+    /// The file is not the one that was opened any more. Never tried again.
+    #[error("{what} was changed while it was served")]
+    Changed {
+        /// What is read.
+        what: String,
+    },
+}
