@@ -363,6 +363,15 @@ impl Deliverer {
         }
     }
 
+    /// Hands the memory to the kernel: what is missing from here on is zero. Call only after all that the source has was
+    /// delivered.
+    pub(crate) fn let_go(&self) -> Result<(), Ended> {
+        self.space.regions().try_for_each(|region| {
+            let done = self.memory.unregister(region.address, region.len);
+            done.map_err(|errno| Ended::Place { offset: region.offset, errno })
+        })
+    }
+
     pub(crate) fn stats(&self) -> &Stats {
         &self.stats
     }

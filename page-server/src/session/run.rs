@@ -1,6 +1,5 @@
 //! The loop of a session: faults first, then what is delivered ahead, then a short look-out, then sleep.
 
-use std::error::Error as _;
 use std::fmt::Write as _;
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::AsFd;
@@ -182,8 +181,11 @@ impl Session {
         if self.deliverer.look()? {
             self.answer()?;
         }
+        // Ours looks whether that is so, and lets go itself.
         if self.is_ours {
             say(&mut self.socket, &FromServer::Complete);
+        } else {
+            self.deliverer.let_go()?;
         }
         Ok(End::Complete)
     }
