@@ -178,6 +178,11 @@ impl<S: PageSource> Cached<S> {
         Self { inner, cache, source }
     }
 
+    /// What is behind the cache.
+    pub fn inner(&self) -> &S {
+        &self.inner
+    }
+
     fn block(&self, number: u64) -> Result<Arc<[u8]>, Error> {
         self.cache.get((self.source, number), || {
             let start = number * BLOCK_BYTES;

@@ -1,7 +1,7 @@
 //! What stands in front of memory that has checksums: no byte leaves before the chunk that it lies in has been found to
 //! be what was saved.
 
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use snapshot_format::MemoryIndex;
 use snapshot_format::pages::{CHUNK_BYTES, CHUNK_PAGES, PAGE_BYTES, chunk_sum};
@@ -21,7 +21,7 @@ pub struct Checked<S> {
     inner: S,
     /// What messages call it.
     what: String,
-    index: MemoryIndex,
+    index: Arc<MemoryIndex>,
     /// One for each chunk; set once it was found good.
     chunks: Box<[OnceLock<Known>]>,
     /// Who reads chunk n holds number n modulo [`READERS`], and reads into what is in it: so a chunk is read once, and
@@ -77,7 +77,7 @@ impl<S: PageSource> Checked<S> {
     ///
     /// # Errors
     /// It has another length.
-    pub fn new(inner: S, index: MemoryIndex, what: String) -> Result<Self, Error> {
+    pub fn new(inner: S, index: Arc<MemoryIndex>, what: String) -> Result<Self, Error> {
         if let Err(error) = index.check_len(inner.len()) {
             return Err(Error::Damaged { what, offset: 0, how: error.to_string() });
         }

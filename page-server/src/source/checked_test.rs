@@ -25,7 +25,7 @@ fn index(bytes: &[u8]) -> MemoryIndex {
 
 fn checked(bytes: Vec<u8>, knows_zeros: bool) -> Checked<Mock> {
     let mock = Mock { bytes, knows_zeros, ..Mock::default() };
-    Checked::new(mock, index(&memory()), "`memory`".into()).unwrap()
+    Checked::new(mock, index(&memory()).into(), "`memory`".into()).unwrap()
 }
 
 #[test]
@@ -96,7 +96,7 @@ fn a_failure_to_read_is_no_verdict() {
 
 #[test]
 fn memory_of_another_length_is_refused() {
-    let refused = Checked::new(Mock::numbered(3), index(&memory()), "`memory`".into()).unwrap_err();
+    let refused = Checked::new(Mock::numbered(3), index(&memory()).into(), "`memory`".into()).unwrap_err();
     assert!(refused.to_string().contains("12288 bytes long"), "{refused}");
 }
 

@@ -13,16 +13,19 @@ mod checked;
 mod file;
 mod guarded;
 mod layered;
+mod pack;
 mod retry;
 
 #[cfg(test)]
-mod mock;
+pub(crate) mod mock;
 
 pub use cached::{BLOCK_BYTES, BlockCache, Cached};
 pub use checked::Checked;
 pub use file::MemoryFile;
 pub use guarded::Guarded;
 pub use layered::{Layered, Upper};
+pub(crate) use pack::Encoder;
+pub use pack::{Pack, PackError};
 pub use retry::{Policy, Retry};
 
 /// A memory file, wherever it is.
