@@ -13,7 +13,7 @@ const LEN: u64 = 1 << 20;
 const SOON: Duration = Duration::from_millis(300);
 
 fn image(id: Option<[u8; 16]>, len: u64) -> Arc<Served> {
-    Arc::new(Served::new(id, Arc::new(Pattern { len, zero: 0, fails_from: u64::MAX }), None))
+    Served::of_parts(id, Arc::new(Pattern { len, zero: 0, fails_from: u64::MAX }), None)
 }
 
 fn hello() -> Hello {
@@ -126,7 +126,7 @@ fn a_session_serves_and_ends_with_its_vm() {
 fn a_page_that_is_lost_is_told_and_where() {
     let guest = Guest::new(LEN as usize, 4096).unwrap();
     let source = Pattern { len: LEN, zero: 0, fails_from: 0x4_0000 };
-    let image = Arc::new(Served::new(Some(ID), Arc::new(source), None));
+    let image = Served::of_parts(Some(ID), Arc::new(source), None);
     let (ours, mut theirs) = UnixStream::pair().unwrap();
     let server = inline::serve(ours, image, Options::default()).unwrap();
     hand_over(&theirs, &guest, Some(hello())).unwrap();
