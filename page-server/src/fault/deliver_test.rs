@@ -137,6 +137,18 @@ fn a_page_that_cannot_be_had_ends_it_and_is_named() {
     assert!(matches!(error.raw_os_error(), Some(libc::EFAULT | libc::EHWPOISON)), "{error}");
 }
 
+/// Delivering neighbours is a favour, and one that fails costs the guest nothing.
+#[test]
+fn a_neighbour_that_cannot_be_had_is_nobodys_loss() {
+    let guest = Guest::new(1 << 20, PAGE).unwrap();
+    for last in [100, 101, 115] {
+        let source = Pattern { fails_from: (last + 1) * PAGE as u64, ..pattern(&guest) };
+        let byte = source.byte(last);
+        let mut deliverer = deliverer(&guest, source, Grain::default());
+        serve(&mut deliverer, || assert_eq!(guest.byte(last as usize * PAGE), byte)).unwrap();
+    }
+}
+
 #[test]
 fn regions_that_are_not_registered_are_left_alone() {
     let guest = Guest::new(1 << 20, PAGE).unwrap();

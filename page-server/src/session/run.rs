@@ -107,7 +107,19 @@ impl Session {
     }
 
     fn deliver_ahead(&mut self, Step { offset, len }: Step) -> Result<(), Ended> {
-        let delivered = self.deliverer.ahead(offset, len, Cause::Prefetch)?;
+        let delivered = match self.deliverer.ahead(offset, len, Cause::Prefetch) {
+            Err(Ended::Source { offset, source }) => {
+                // Nobody has asked for it yet. What the guest does ask for is worth the source's whole time.
+                tracing::warn!(
+                    offset,
+                    error = &source as &dyn std::error::Error,
+                    "nothing more is delivered ahead"
+                );
+                self.ahead = Queue::default();
+                return Ok(());
+            }
+            delivered => delivered?,
+        };
         let stats = self.deliverer.stats();
         stats.prefetched.inc_by(delivered);
         stats.late.inc_by(len.saturating_sub(delivered));
