@@ -14,6 +14,7 @@ mod state_file;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 mod tripwire;
+pub mod working_set;
 
 pub use dir::{ImageDir, ImageWriter};
 pub use error::{Error, ErrorKind};
@@ -22,3 +23,4 @@ pub use overlay::OverlayIndex;
 pub use pages::MemoryIndex;
 pub use section::Saved;
 pub use state_file::{StateReader, StateWriter};
+pub use working_set::WorkingSet;

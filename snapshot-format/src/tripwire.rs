@@ -4,7 +4,7 @@
 
 use crate::codec::{Blob, Words};
 use crate::pages;
-use crate::{dir, header, section};
+use crate::{dir, header, section, working_set};
 
 /// `hold!(what == number, "what it is")`
 macro_rules! hold {
@@ -34,6 +34,13 @@ hold!(pages::MAX_MEMORY_BYTES => 1_099_511_627_776, "the bound of a memory file"
 hold!(pages::MAX_GUEST_ADDRESS => 4_503_599_627_370_496, "the bound of guest addresses");
 hold!(dir::STATE.len() => 5, "the name of the state file");
 hold!(dir::MEMORY.len() => 6, "the name of the memory file");
+hold!(dir::MEMORY_PACK.len() => 11, "the name of the pack");
+hold!(dir::WORKING_SET.len() => 11, "the name of the working set");
+hold!(u64::from_le_bytes(working_set::MAGIC) => 0x5445_534e_494b_4552, "the magic, REKINSET");
+hold!(working_set::VERSION => 1, "the version of a working set");
+hold!(working_set::HEADER_BYTES => 48, "the length of a working set's header");
+hold!(working_set::RUN_BYTES => 16, "the length of a run");
+hold!(working_set::MAX_RUNS => 1_048_576, "the bound of the run count");
 
 // Numbers that must fit together.
 hold!(pages::MAX_MEMORY_BYTES / pages::CHUNK_BYTES => Words::MAX as u64, "the largest file's number of chunks");

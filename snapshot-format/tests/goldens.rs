@@ -63,8 +63,8 @@ fn v1_sample_says_what_was_written() {
     compare::<OverlayState>(&mut reader, "overlay:root", &samples::overlay());
     reader.finish().expect("no section is left");
 
-    index.check_len(image.memory_len()).expect("the golden's memory is whole");
-    verify(image.memory(), &index).expect("the golden's memory is intact");
+    index.check_len(image.memory_len().expect("it has one")).expect("the golden's memory is whole");
+    verify(image.memory().expect("it has one"), &index).expect("the golden's memory is intact");
     let memory = std::fs::read(golden("v1/sample/memory")).expect("the golden is there");
     assert_eq!(memory, samples::memory_file());
 }

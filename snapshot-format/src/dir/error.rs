@@ -34,6 +34,18 @@ pub enum Error {
         /// The file's name.
         part: String,
     },
+    /// Memory is needed as it was, and the image has it compressed.
+    #[error("the memory of image `{}` is packed", path.display())]
+    Packed {
+        /// The image directory.
+        path: PathBuf,
+    },
+    /// The image was replaced by another directory while its parts were being opened or a part was being added.
+    #[error("image `{}` was replaced meanwhile", path.display())]
+    Replaced {
+        /// The image directory.
+        path: PathBuf,
+    },
     /// A part of the image is a directory, a link, a device or a pipe.
     #[error("`{}` is not a regular file", path.display())]
     NotRegular {
@@ -102,6 +114,18 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// The file system cannot exchange two directories in one step: the image is as it was.
+    #[error("the file system of image `{}` cannot exchange two directories in one step", path.display())]
+    NoExchange {
+        /// The image.
+        path: PathBuf,
+    },
+    /// Another process is replacing the image: it is as it was.
+    #[error("another process is adding a part to image `{}`", path.display())]
+    Busy {
+        /// The image.
+        path: PathBuf,
+    },
     /// The image is complete and has its name, but whether the name survives a power failure is unknown.
     #[error("image `{}` is written, but its directory could not be flushed to disk", path.display())]
     SyncParent {
@@ -130,12 +154,18 @@ impl Error {
             Self::MissingPart { .. } | Self::NotRegular { .. } | Self::StateTooLarge { .. } => {
                 ErrorKind::Damaged
             }
-            Self::BadTarget { .. } | Self::Exists { .. } | Self::BadPart { .. } => ErrorKind::Refused,
+            Self::BadTarget { .. }
+            | Self::Exists { .. }
+            | Self::BadPart { .. }
+            | Self::Packed { .. }
+            | Self::NoExchange { .. } => ErrorKind::Refused,
             Self::Open { .. }
             | Self::Read { .. }
             | Self::Create { .. }
             | Self::Write { .. }
             | Self::Rename { .. }
+            | Self::Replaced { .. }
+            | Self::Busy { .. }
             | Self::SyncParent { .. }
             | Self::Sweep { .. } => ErrorKind::Io,
         }

@@ -21,3 +21,9 @@ pub const STATE: &str = "state";
 
 /// Name of the file that guest memory lies in.
 pub const MEMORY: &str = "memory";
+
+/// Name of the file that guest memory lies in compressed, in place of [`MEMORY`].
+pub const MEMORY_PACK: &str = "memory-pack";
+
+/// Name of the file that [`crate::WorkingSet`] reads.
+pub const WORKING_SET: &str = "working-set";

@@ -27,13 +27,13 @@ fn a_committed_image_is_complete_and_nothing_else_is_left() {
     assert_eq!(names(&out), ["disk-root", "memory", "state"]);
     assert_eq!(fs::metadata(&out).unwrap().mode() & 0o777, 0o700);
     let image = ImageDir::open(&out).unwrap();
-    assert_eq!((image.state(), image.memory_len(), image.path()), (&b"state"[..], 6, out.as_path()));
+    assert_eq!((image.state(), image.memory_len().unwrap(), image.path()), (&b"state"[..], 6, out.as_path()));
     let read = |mut file: &File| {
         let mut text = String::new();
         file.read_to_string(&mut text).unwrap();
         text
     };
-    assert_eq!(read(image.memory()), "memory");
+    assert_eq!(read(image.memory().unwrap()), "memory");
     assert_eq!(read(&image.part("disk-root").unwrap().unwrap()), "disk");
     assert!(image.part("disk-other").unwrap().is_none());
 }

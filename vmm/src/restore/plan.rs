@@ -85,8 +85,9 @@ pub fn read(path: &Path) -> Result<Contents, Error> {
     let unusable = |source| Error::Memory { path: path.to_owned(), source };
     let index = MemoryIndex::try_from(memory).map_err(unusable)?;
     check_layout(path, &manifest, &index)?;
-    index.check_len(dir.memory_len()).map_err(unusable)?;
-    let file = dir.memory().try_clone();
+    let len = dir.memory_len().map_err(Error::Directory)?;
+    index.check_len(len).map_err(unusable)?;
+    let file = dir.memory().map_err(Error::Directory)?.try_clone();
     let file = file.map_err(|source| unusable(snapshot_format::pages::Error::Read { offset: 0, source }))?;
     let image = Arc::new(Image::new(file, index));
     Ok(Contents { path: path.to_owned(), manifest, clock, chipset, vcpus, devices, virtio, layers, image })
