@@ -144,6 +144,15 @@ impl Memory {
         }
     }
 
+    /// Whether every page is there, if pages are delivered.
+    #[cfg(test)]
+    pub(crate) fn completeness(&self) -> Option<bool> {
+        match &self.backing {
+            Backing::Lazy(lazy, _) => Some(lazy.is_complete()),
+            Backing::Anonymous | Backing::PrivateFile(_) => None,
+        }
+    }
+
     /// What becomes known of a loss, if pages are delivered and one may be lost.
     pub fn loss(&self) -> Option<&Arc<Loss>> {
         match &self.backing {

@@ -10,6 +10,7 @@
 use std::io;
 use std::mem::MaybeUninit;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use libc::{c_int, c_void, siginfo_t};
 use vmm_sys_util::signal::register_signal_handler;
@@ -34,6 +35,9 @@ static TERMINAL: OnceLock<libc::termios> = OnceLock::new();
 /// What is said of memory that was taken away, once it was.
 static SEVERED: OnceLock<Vec<u8>> = OnceLock::new();
 
+/// Whether the process is being ended by somebody who knows of it.
+static ATTENDED: AtomicBool = AtomicBool::new(false);
+
 /// Installs the handler for the whole process. Call before the terminal is made raw.
 pub(crate) fn install() -> io::Result<()> {
     let mut terminal = MaybeUninit::<libc::termios>::uninit();
@@ -52,6 +56,11 @@ pub(crate) fn announce(message: Vec<u8>) {
     SEVERED.get_or_init(|| message);
 }
 
+/// Call once it is certain that the process will end in good order: threads that are struck stand still until then.
+pub(crate) fn leave_to_supervisor() {
+    ATTENDED.store(true, Ordering::SeqCst);
+}
+
 /// Ends the process at once, as a thread that was struck would: for memory that has to go and cannot be taken away.
 pub(crate) fn end_now() -> ! {
     end(SEVERED.get().map_or(MESSAGE, Vec::as_slice), EXIT_GUEST_FAILED)
@@ -64,6 +73,10 @@ extern "C" fn on_bus_error(_signal: c_int, _info: *mut siginfo_t, _context: *mut
             // A vCPU's thread is kicked meanwhile.
             // SAFETY: nanosleep(2) is async-signal-safe, and may write what is left over what it was given.
             while unsafe { libc::nanosleep(&raw const left, &raw mut left) } != 0 {}
+            while ATTENDED.load(Ordering::SeqCst) {
+                // SAFETY: pause(2) is async-signal-safe.
+                unsafe { libc::pause() };
+            }
             end(message, EXIT_GUEST_FAILED)
         }
         None => end(MESSAGE, EXIT_DAMAGED_IMAGE),

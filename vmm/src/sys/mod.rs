@@ -11,6 +11,8 @@ pub(crate) mod holes;
 pub(crate) mod kick;
 pub(crate) mod kvm;
 pub(crate) mod leftover;
+#[cfg(test)]
+pub(crate) mod page_stub;
 pub(crate) mod pagemap;
 pub(crate) mod ram;
 pub(crate) mod signals;

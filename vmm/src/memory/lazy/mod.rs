@@ -28,14 +28,11 @@ use std::time::Duration;
 
 use rustix::event::EventfdFlags;
 use snapshot_format::handoff;
-use snapshot_format::pages::Region;
+use snapshot_format::pages::{CHUNK_BYTES, Region};
 
 use super::{GuestRam, OwnRun};
 use crate::sys::uffd::Uffd;
 use pages::Pages;
-
-/// Bytes of memory that a sum of the page index is of.
-const CHUNK: u64 = 2 << 20;
 
 /// The most stretches of zeros that are kept out of the delivering: each splits a mapping, of which a process has few.
 const MOST_ZEROS: usize = 512;
@@ -231,12 +228,12 @@ pub(super) fn zeros(placement: &[Region], chunk_sums: &[u64]) -> Vec<Vec<Range<u
     let mut found: Vec<(usize, Range<usize>)> = Vec::new();
     for (number, region) in placement.iter().enumerate() {
         let (start, end) = (region.offset().get(), region.file_end());
-        for chunk in start / CHUNK..end.div_ceil(CHUNK) {
+        for chunk in start / CHUNK_BYTES..end.div_ceil(CHUNK_BYTES) {
             if chunk_sums.get(chunk as usize).is_none_or(|sum| *sum != 0) {
                 continue;
             }
-            let from = (chunk * CHUNK).max(start) - start;
-            let until = ((chunk + 1) * CHUNK).min(end) - start;
+            let from = (chunk * CHUNK_BYTES).max(start) - start;
+            let until = ((chunk + 1) * CHUNK_BYTES).min(end) - start;
             let (from, until) = (from as usize, until as usize);
             match found.last_mut() {
                 Some((of, last)) if *of == number && last.end == from => last.end = until,
