@@ -41,7 +41,13 @@ hold!(working_set::VERSION => 1, "the version of a working set");
 hold!(working_set::HEADER_BYTES => 48, "the length of a working set's header");
 hold!(working_set::RUN_BYTES => 16, "the length of a run");
 hold!(working_set::MAX_RUNS => 1_048_576, "the bound of the run count");
+hold!(u64::from_le_bytes(pages::pack::MAGIC) => 0x4b43_4150_4e4b_4552, "the magic, REKNPACK");
+hold!(pages::pack::VERSION => 1, "the version of a pack");
+hold!(pages::pack::HEADER_BYTES => 64, "the length of a pack's header");
+hold!(pages::pack::ENTRY_BYTES => 12, "the length of a pack's entry");
+hold!(pages::pack::FRAME_BYTES => 65_536, "the memory in a frame");
 
 // Numbers that must fit together.
 hold!(pages::MAX_MEMORY_BYTES / pages::CHUNK_BYTES => Words::MAX as u64, "the largest file's number of chunks");
 hold!(pages::CHUNK_BYTES % pages::PAGE_BYTES => 0, "a chunk of whole pages");
+hold!(pages::CHUNK_BYTES % pages::pack::FRAME_BYTES => 0, "a chunk of whole frames");

@@ -6,8 +6,30 @@
 
 use std::fmt::Debug;
 use std::io;
+use std::sync::Arc;
+
+mod cached;
+mod checked;
+mod file;
+mod guarded;
+mod layered;
+mod pack;
+mod retry;
+
+#[cfg(test)]
+pub(crate) mod mock;
+
+pub use cached::{BLOCK_BYTES, BlockCache, Cached};
+pub use checked::Checked;
+pub use file::MemoryFile;
+pub use guarded::Guarded;
+pub use layered::{Layered, Upper};
+pub(crate) use pack::Encoder;
+pub use pack::{Pack, PackError};
+pub use retry::{Policy, Retry};
 
 /// A memory file, wherever it is.
+#[expect(clippy::len_without_is_empty, reason = "the length of a file, and nobody asks whether it is 0")]
 pub trait PageSource: Debug + Send + Sync {
     /// Its length in bytes, a multiple of 4096.
     fn len(&self) -> u64;
@@ -21,6 +43,20 @@ pub trait PageSource: Debug + Send + Sync {
     /// # Errors
     /// They cannot be had, or are not what they should be. `buffer` holds anything then.
     fn read(&self, offset: u64, buffer: &mut [u8]) -> Result<(), Error>;
+}
+
+impl<S: PageSource + ?Sized> PageSource for Arc<S> {
+    fn len(&self) -> u64 {
+        (**self).len()
+    }
+
+    fn zeros(&self, offset: u64) -> u64 {
+        (**self).zeros(offset)
+    }
+
+    fn read(&self, offset: u64, buffer: &mut [u8]) -> Result<(), Error> {
+        (**self).read(offset, buffer)
+    }
 }
 
 /// Why bytes could not be had.

@@ -5,15 +5,19 @@
 
 mod error;
 mod open;
+mod replace;
 mod write;
 
 #[cfg(test)]
 mod open_test;
 #[cfg(test)]
+mod replace_test;
+#[cfg(test)]
 mod write_test;
 
 pub use error::{Error, is_disk_full};
 pub use open::ImageDir;
+pub use replace::replace_part;
 pub use write::{ImageWriter, sweep_stale};
 
 /// Name of the file that [`crate::StateReader`] reads.

@@ -10,31 +10,32 @@ use std::fs::{self, File};
 use std::hash::{BuildHasher, Hasher};
 use std::io::{self, Write};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags, RenameFlags};
-use rustix::fs::{flock, mkdirat, openat, renameat, renameat_with, statat};
+use rustix::fs::{flock, linkat, mkdirat, openat, renameat, renameat_with, statat};
 use rustix::io::Errno;
 
-use super::{Error, MEMORY, STATE};
+use super::{Error, ImageDir, MEMORY, STATE};
+use crate::pages::next_extent;
 
 /// An image that is being written. Dropped without [`commit`](Self::commit), it leaves nothing behind.
 #[derive(Debug)]
 pub struct ImageWriter {
-    target: PathBuf,
-    parent: PathBuf,
+    pub(super) target: PathBuf,
+    pub(super) parent: PathBuf,
     /// `parent`, open: it stays the same directory if somebody renames it meanwhile.
-    parent_dir: File,
+    pub(super) parent_dir: File,
     /// The last component of `target`.
-    name: OsString,
+    pub(super) name: OsString,
     /// Name of the temporary directory in `parent`.
-    temporary: OsString,
+    pub(super) temporary: OsString,
     /// The temporary directory, open and locked: the lock tells [`sweep_stale`] that its owner lives.
-    dir: File,
+    pub(super) dir: File,
     /// The parts that were handed out, to be flushed at the commit.
     parts: Vec<(String, File)>,
-    committed: bool,
+    pub(super) committed: bool,
 }
 
 impl ImageWriter {
@@ -44,12 +45,21 @@ impl ImageWriter {
     /// # Errors
     /// `out` exists, be it a dangling link, or its parent cannot be written to.
     pub fn create(out: &Path) -> Result<Self, Error> {
+        Self::make(out, false)
+    }
+
+    /// The same beside an image that is there.
+    pub(super) fn beside(out: &Path) -> Result<Self, Error> {
+        Self::make(out, true)
+    }
+
+    fn make(out: &Path, may_exist: bool) -> Result<Self, Error> {
         let target = out.to_owned();
         let (parent, name) = split(out)?;
         let failed = |errno: Errno| Error::Create { path: target.clone(), source: errno.into() };
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let parent_dir = File::from(openat(CWD, &parent, flags, Mode::empty()).map_err(failed)?);
-        if exists(&parent_dir, &name).map_err(failed)? {
+        if !may_exist && exists(&parent_dir, &name).map_err(failed)? {
             return Err(Error::Exists { path: target });
         }
         // What cannot be swept is in nobody's way: its name is another one.
@@ -68,14 +78,52 @@ impl ImageWriter {
     /// # Errors
     /// The name is `state`, is not plain, or was created before.
     pub fn part(&mut self, name: &str) -> Result<File, Error> {
-        let taken = name == STATE || self.parts.iter().any(|(part, _)| part == name);
-        if taken || !is_part_name(name) {
-            return Err(Error::BadPart { name: name.to_owned() });
-        }
+        self.check_name(name)?;
         let file = self.create_part(name)?;
         let kept = file.try_clone().map_err(|source| self.write_error(name, source))?;
         self.parts.push((name.to_owned(), kept));
         Ok(file)
+    }
+
+    /// Takes a part over from `from`, without copying it where that is possible: as another name of the same file, for
+    /// committed images are never modified. Where the file system cannot, or will not let us (another file system, a
+    /// file of somebody else's), it is copied, holes and all.
+    ///
+    /// # Errors
+    /// As [`part`](Self::part); or `from` has no such part, or it cannot be read or copied.
+    pub fn share(&mut self, from: &ImageDir, name: &str) -> Result<(), Error> {
+        self.check_name(name)?;
+        self.take_over(from, name)
+    }
+
+    /// [`share`](Self::share), of `state` too, which then is not to be written.
+    pub(super) fn take_over(&mut self, from: &ImageDir, name: &str) -> Result<(), Error> {
+        let missing = || Error::MissingPart { path: from.path().to_owned(), part: name.to_owned() };
+        // Not a link, nor anything else that could be linked by its name and is no part.
+        let source = from.part(name)?.ok_or_else(missing)?;
+        match linkat(from.dir(), name, &self.dir, name, AtFlags::empty()) {
+            Ok(()) => {
+                let linked = openat(
+                    &self.dir,
+                    name,
+                    OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC,
+                    Mode::empty(),
+                );
+                let linked = linked.map(File::from).map_err(|errno| self.write_error(name, errno.into()))?;
+                self.parts.push((name.to_owned(), linked));
+                Ok(())
+            }
+            Err(Errno::NOENT) => Err(missing()),
+            Err(
+                Errno::XDEV | Errno::PERM | Errno::ACCESS | Errno::MLINK | Errno::OPNOTSUPP | Errno::NOSYS,
+            ) => {
+                let copy = self.create_part(name)?;
+                copy_sparse(&source, &copy).map_err(|source| self.write_error(name, source))?;
+                self.parts.push((name.to_owned(), copy));
+                Ok(())
+            }
+            Err(errno) => Err(self.write_error(name, errno.into())),
+        }
     }
 
     /// Writes `state`, flushes everything to disk and gives the image its name, unless something has it by now.
@@ -83,16 +131,39 @@ impl ImageWriter {
     /// # Errors
     /// Except for [`Error::SyncParent`] an error means that there is no image and the temporary directory is gone.
     pub fn commit(mut self, state: &[u8]) -> Result<(), Error> {
+        self.write_state(state)?;
+        self.flush()?;
+        self.rename()?;
+        self.committed = true;
+        self.sync_parent()
+    }
+
+    pub(super) fn write_state(&mut self, state: &[u8]) -> Result<(), Error> {
         let mut file = self.create_part(STATE)?;
         file.write_all(state).map_err(|source| self.write_error(STATE, source))?;
-        file.sync_all().map_err(|source| self.write_error(STATE, source))?;
+        self.parts.push((STATE.to_owned(), file));
+        Ok(())
+    }
+
+    /// Sees to it that everything is on disk: what is lacking then is the name.
+    pub(super) fn flush(&self) -> Result<(), Error> {
         for (name, part) in &self.parts {
             part.sync_all().map_err(|source| self.write_error(name, source))?;
         }
-        self.dir.sync_all().map_err(|source| self.write_error(".", source))?;
-        self.rename()?;
-        self.committed = true;
+        self.dir.sync_all().map_err(|source| self.write_error(".", source))
+    }
+
+    pub(super) fn sync_parent(&self) -> Result<(), Error> {
         self.parent_dir.sync_all().map_err(|source| Error::SyncParent { path: self.target.clone(), source })
+    }
+
+    /// Whether a part of that name can still be made.
+    fn check_name(&self, name: &str) -> Result<(), Error> {
+        let taken = name == STATE || self.parts.iter().any(|(part, _)| part == name);
+        if taken || !is_part_name(name) {
+            return Err(Error::BadPart { name: name.to_owned() });
+        }
+        Ok(())
     }
 
     fn create_part(&self, name: &str) -> Result<File, Error> {
@@ -137,6 +208,25 @@ impl Drop for ImageWriter {
             let _ = fs::remove_dir_all(self.parent.join(&self.temporary));
         }
     }
+}
+
+/// Copies the data of `source` to `copy`, an empty file, and leaves its holes. Leaves the offset of `source` anywhere.
+fn copy_sparse(source: &File, copy: &File) -> io::Result<()> {
+    const PIECE: usize = 1 << 20;
+    let len = source.metadata()?.len();
+    copy.set_len(len)?;
+    let mut buffer = vec![0; PIECE];
+    let mut at = 0;
+    while let Some(extent) = next_extent(source, at, len).map_err(io::Error::other)? {
+        at = extent.start;
+        while at < extent.end {
+            let piece = &mut buffer[..((extent.end - at) as usize).min(PIECE)];
+            source.read_exact_at(piece, at)?;
+            copy.write_all_at(piece, at)?;
+            at += piece.len() as u64;
+        }
+    }
+    Ok(())
 }
 
 /// Removes the temporary directories that killed writers of an image `name` have left in `parent`; says how many.

@@ -19,6 +19,7 @@ mod error;
 mod extents;
 mod index;
 mod layout;
+pub mod pack;
 mod sums;
 mod verify;
 
@@ -33,6 +34,7 @@ pub use extents::data_extents;
 pub(crate) use extents::next_extent;
 pub use index::MemoryIndex;
 pub use layout::{FileOffset, Gpa, PageCount, Region};
+pub use pack::PackIndex;
 pub use sums::{ChunkSums, chunk_sum, page_sum};
 pub use verify::{GuestRanges, verify};
 

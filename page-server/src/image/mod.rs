@@ -1,0 +1,235 @@
+//! What is served: an image, a raw memory file, or a stack of layers, opened and checked, as one source of pages.
+//!
+//! Owns what may be named on a command line and what stands in front of each kind of source. Knows nothing of sessions.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use snapshot_format::dir::MEMORY_PACK;
+use snapshot_format::state::{ManifestState, MemoryState};
+use snapshot_format::{ImageDir, MemoryIndex, StateReader, WorkingSet};
+
+use crate::source::{
+    BlockCache, Cached, Checked, Layered, MemoryFile, Pack, PackError, PageSource, Policy, Retry,
+};
+
+mod error;
+mod pack;
+
+#[cfg(test)]
+mod image_test;
+#[cfg(test)]
+mod pack_test;
+
+pub use error::Error;
+pub use pack::{Packed, pack_memory, unpack_memory};
+
+/// Bytes of decoded blocks that are kept unless something else is asked for.
+pub const CACHE_BYTES: u64 = 256 << 20;
+
+/// How sources are opened. What is opened with the same options, or clones of them, shares one cache.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// What is done about a source that fails.
+    pub retry: Policy,
+    cache: Arc<BlockCache>,
+    /// The packs that are open, by their files: images of one base have its blocks once.
+    packs: Arc<Mutex<HashMap<FileId, Weak<Cached<Pack>>>>>,
+}
+
+impl Options {
+    /// With a cache of at most `cache_bytes`.
+    #[must_use]
+    pub fn new(cache_bytes: u64, retry: Policy) -> Self {
+        Self { retry, cache: BlockCache::new(cache_bytes), packs: Arc::default() }
+    }
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self::new(CACHE_BYTES, Policy::default())
+    }
+}
+
+/// What tells one file from another, and from what it was.
+type FileId = (u64, u64, u64, i64, i64);
+
+/// Memory that can be served, and what is known of it.
+#[derive(Debug)]
+pub struct Served {
+    path: PathBuf,
+    image_id: Option<[u8; 16]>,
+    source: Arc<dyn PageSource>,
+    index: Option<Arc<MemoryIndex>>,
+    working_set: Option<WorkingSet>,
+}
+
+impl Served {
+    /// Opens what `path` names: an image directory, a raw memory file, or layers of memory, the lowest first, with a `+`
+    /// between them: `BASE+DIFF+DIFF`. The base of layers may be an image; the others are raw files, in which holes show
+    /// what lies below. A path that exists as it stands is no stack, whatever it is called.
+    ///
+    /// # Errors
+    /// It is none of these, damaged, of another version, or cannot be read. A working set that is no good is left out,
+    /// with a warning.
+    pub fn open(path: &Path, options: &Options) -> Result<Arc<Self>, Error> {
+        let mut layers = layers(path).into_iter();
+        let base = layers.next().unwrap_or_default();
+        let mut found = open_base(&base, options)?;
+        let uppers: Vec<PathBuf> = layers.collect();
+        if !uppers.is_empty() {
+            let failed = |path: &Path| {
+                let path = path.to_owned();
+                move |source| Error::Source { path, source }
+            };
+            let upper = |path: &PathBuf| {
+                let file = MemoryFile::open(path).map_err(failed(path))?;
+                let extents = file.extents().map_err(failed(path))?;
+                Ok((Arc::new(file) as Arc<dyn PageSource>, extents))
+            };
+            let uppers = uppers.iter().map(upper).collect::<Result<Vec<_>, Error>>()?;
+            let what = format!("`{}`", path.display());
+            let stack = Layered::new(found.source, uppers, &what).map_err(failed(path))?;
+            // The rest is of the base alone.
+            found = Found { source: Arc::new(stack), image_id: None, index: None, working_set: None };
+        }
+        let Found { source, image_id, index, working_set } = found;
+        let source = Arc::new(Retry::new(source, options.retry));
+        Ok(Arc::new(Self { path: path.to_owned(), image_id, source, index, working_set }))
+    }
+
+    /// As it was named.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The image's name for itself, if it is one.
+    pub fn id(&self) -> Option<[u8; 16]> {
+        self.image_id
+    }
+
+    /// The pages.
+    pub fn source(&self) -> &Arc<dyn PageSource> {
+        &self.source
+    }
+
+    /// Where guest memory lies in it, if that is known.
+    pub fn index(&self) -> Option<&MemoryIndex> {
+        self.index.as_deref()
+    }
+
+    /// What a restored guest touches first, if that is known.
+    pub fn working_set(&self) -> Option<&WorkingSet> {
+        self.working_set.as_ref()
+    }
+}
+
+/// What a path without layers has come to.
+struct Found {
+    source: Arc<dyn PageSource>,
+    image_id: Option<[u8; 16]>,
+    index: Option<Arc<MemoryIndex>>,
+    working_set: Option<WorkingSet>,
+}
+
+/// The paths of a stack, the lowest first. There is one at least.
+fn layers(path: &Path) -> Vec<PathBuf> {
+    let bytes = path.as_os_str().as_bytes();
+    if path.symlink_metadata().is_ok() || !bytes.contains(&b'+') {
+        return vec![path.to_owned()];
+    }
+    bytes.split(|byte| *byte == b'+').map(|part| std::ffi::OsStr::from_bytes(part).into()).collect()
+}
+
+fn open_base(path: &Path, options: &Options) -> Result<Found, Error> {
+    if path.is_dir() {
+        return open_image(path, options);
+    }
+    // A raw file has no checksums, and the host's page cache is in front of it already.
+    let file = MemoryFile::open(path).map_err(|source| Error::Source { path: path.to_owned(), source })?;
+    Ok(Found { source: Arc::new(file), image_id: None, index: None, working_set: None })
+}
+
+fn open_image(path: &Path, options: &Options) -> Result<Found, Error> {
+    let dir = ImageDir::open(path).map_err(Error::Directory)?;
+    let damaged = |source| Error::State { path: path.to_owned(), source };
+    let mut state = StateReader::parse(dir.state()).map_err(damaged)?;
+    let ManifestState { image_id, .. } = state.take("manifest").map_err(damaged)?;
+    let memory: MemoryState = state.take("memory").map_err(damaged)?;
+    let unusable = |source| Error::Memory { path: path.to_owned(), source };
+    let index = Arc::new(MemoryIndex::try_from(memory).map_err(unusable)?);
+    let working_set = dir.working_set(image_id, index.file_pages()).unwrap_or_else(|error| {
+        tracing::warn!(
+            error = &error as &dyn std::error::Error,
+            "image `{}` is served without its working set",
+            path.display()
+        );
+        None
+    });
+    let source: Arc<dyn PageSource> = if dir.has_memory() {
+        Arc::new(memory_file(path, &dir, &index)?)
+    } else {
+        packed(path, &dir, image_id, &index, options)?
+    };
+    Ok(Found { source, image_id: Some(image_id), index: Some(index), working_set })
+}
+
+/// The file `memory`, which the host's page cache is in front of, compared with its checksums.
+fn memory_file(path: &Path, dir: &ImageDir, index: &Arc<MemoryIndex>) -> Result<Checked<MemoryFile>, Error> {
+    let failed = |source| Error::Source { path: path.to_owned(), source };
+    let what = format!("the memory of image `{}`", path.display());
+    let file = dir.memory().map_err(Error::Directory)?.try_clone();
+    let file =
+        file.map_err(|source| failed(crate::source::Error::Read { what: what.clone(), offset: 0, source }))?;
+    let file = MemoryFile::new(file, what.clone()).map_err(failed)?;
+    index.check_len(file.len()).map_err(|source| Error::Memory { path: path.to_owned(), source })?;
+    Checked::new(file, Arc::clone(index), what).map_err(failed)
+}
+
+/// The file `memory-pack`, decoded into the cache. Its frames have sums of their own.
+fn packed(
+    path: &Path,
+    dir: &ImageDir,
+    image_id: [u8; 16],
+    index: &MemoryIndex,
+    options: &Options,
+) -> Result<Arc<dyn PageSource>, Error> {
+    let part = dir.part(MEMORY_PACK).map_err(Error::Directory)?;
+    // Without either, asking for the memory says what is missing.
+    let Some(file) = part else {
+        return Err(dir.memory().map_or_else(Error::Directory, |_| unreachable!("there is no memory")));
+    };
+    let failed = |source| Error::Pack { path: path.to_owned(), source };
+    let id = file_id(&file).map_err(|source| {
+        failed(PackError::File(crate::source::Error::Read {
+            what: MEMORY_PACK.to_owned(),
+            offset: 0,
+            source,
+        }))
+    })?;
+    let mut packs = options.packs.lock().unwrap_or_else(PoisonError::into_inner);
+    packs.retain(|_, pack| pack.strong_count() > 0);
+    let pack = match packs.get(&id).and_then(Weak::upgrade) {
+        Some(pack) => pack,
+        None => {
+            let pack = Pack::new(file, format!("the packed memory of image `{}`", path.display()));
+            let pack = Arc::new(Cached::new(pack.map_err(failed)?, Arc::clone(&options.cache)));
+            packs.insert(id, Arc::downgrade(&pack));
+            pack
+        }
+    };
+    pack.inner()
+        .index()
+        .check_image(image_id, index.file_pages())
+        .map_err(|e| failed(PackError::Index(e)))?;
+    Ok(pack)
+}
+
+fn file_id(file: &File) -> std::io::Result<FileId> {
+    let about = file.metadata()?;
+    Ok((about.dev(), about.ino(), about.len(), about.mtime(), about.mtime_nsec()))
+}

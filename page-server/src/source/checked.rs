@@ -1,0 +1,167 @@
+//! What stands in front of memory that has checksums: no byte leaves before the chunk that it lies in has been found to
+//! be what was saved.
+
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use snapshot_format::MemoryIndex;
+use snapshot_format::pages::{CHUNK_BYTES, CHUNK_PAGES, PAGE_BYTES, chunk_sum};
+
+use super::{Error, PageSource};
+
+#[cfg(test)]
+#[path = "checked_test.rs"]
+mod checked_test;
+
+/// A source whose chunks of 2 MiB are read whole and compared with their sums when they are first used.
+///
+/// After that the source below is read for what is asked for and nothing else, so it has to notice by itself if its
+/// bytes change, as [`super::Guarded`] does.
+#[derive(Debug)]
+pub struct Checked<S> {
+    inner: S,
+    /// What messages call it.
+    what: String,
+    index: Arc<MemoryIndex>,
+    /// One for each chunk; set once it was found good.
+    chunks: Box<[OnceLock<Known>]>,
+    /// Who reads chunk n holds number n modulo [`READERS`], and reads into what is in it: so a chunk is read once, and
+    /// a few at the same time.
+    readers: [Mutex<Vec<u8>>; READERS],
+}
+
+const READERS: usize = 4;
+
+/// The most chunks that [`PageSource::zeros`] looks at in a call.
+const LOOK_AHEAD: u64 = 32;
+
+/// What was learnt of a chunk.
+#[derive(Debug)]
+enum Known {
+    /// There is nothing in it.
+    Zero,
+    /// A bit for each page; those that are set are zero.
+    Pages(Box<[u64; (CHUNK_PAGES / 64) as usize]>),
+}
+
+impl Known {
+    fn of(chunk: &[u8]) -> Self {
+        let mut zero = Box::new([0; (CHUNK_PAGES / 64) as usize]);
+        let mut all = true;
+        for (page, bytes) in chunk.chunks(PAGE_BYTES as usize).enumerate() {
+            if is_zero(bytes) {
+                zero[page / 64] |= 1 << (page % 64);
+            } else {
+                all = false;
+            }
+        }
+        if all { Self::Zero } else { Self::Pages(zero) }
+    }
+
+    fn is_zero(&self, page: u64) -> bool {
+        match self {
+            Self::Zero => true,
+            Self::Pages(zero) => zero[(page / 64) as usize] >> (page % 64) & 1 == 1,
+        }
+    }
+}
+
+/// Whether there is nothing but zeros.
+pub(super) fn is_zero(bytes: &[u8]) -> bool {
+    let (lines, rest) = bytes.as_chunks::<64>();
+    lines.iter().all(|line| line.iter().fold(0, |any, byte| any | byte) == 0)
+        && rest.iter().all(|byte| *byte == 0)
+}
+
+impl<S: PageSource> Checked<S> {
+    /// `inner`, which messages call `what`, as `index` describes it.
+    ///
+    /// # Errors
+    /// It has another length.
+    pub fn new(inner: S, index: Arc<MemoryIndex>, what: String) -> Result<Self, Error> {
+        if let Err(error) = index.check_len(inner.len()) {
+            return Err(Error::Damaged { what, offset: 0, how: error.to_string() });
+        }
+        let chunks = index.chunk_sums().iter().map(|_| OnceLock::new()).collect();
+        Ok(Self { inner, what, index, chunks, readers: Default::default() })
+    }
+
+    /// The first byte behind chunk `chunk`.
+    fn end(&self, chunk: u64) -> u64 {
+        ((chunk + 1) * CHUNK_BYTES).min(self.inner.len())
+    }
+
+    /// Fills `buffer`, which lies within one chunk.
+    fn read_within(&self, offset: u64, buffer: &mut [u8]) -> Result<(), Error> {
+        let chunk = offset / CHUNK_BYTES;
+        let known = &self.chunks[chunk as usize];
+        if known.get().is_some() {
+            return self.inner.read(offset, buffer);
+        }
+        let reader = &self.readers[chunk as usize % READERS];
+        // What a panic has left there is overwritten.
+        let mut bytes = reader.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.get().is_some() {
+            drop(bytes);
+            return self.inner.read(offset, buffer);
+        }
+        let start = chunk * CHUNK_BYTES;
+        bytes.resize((self.end(chunk) - start) as usize, 0);
+        self.inner.read(start, &mut bytes)?;
+        let stated = self.index.chunk_sums()[chunk as usize];
+        let computed = chunk_sum(start / PAGE_BYTES, &bytes);
+        if stated != computed {
+            let how = format!("checksum {computed:#018x}, the index says {stated:#018x}");
+            return Err(Error::Damaged { what: self.what.clone(), offset: start, how });
+        }
+        let at = (offset - start) as usize;
+        buffer.copy_from_slice(&bytes[at..at + buffer.len()]);
+        // Nobody else can have set it: the lock is ours.
+        let _ = known.set(Known::of(&bytes));
+        Ok(())
+    }
+
+    /// Whether chunk `chunk`, which nobody has read yet, is known to be empty: its sum says so and the source below as
+    /// well. The sum alone would not do, for a guest can make up pages whose sums cancel out.
+    fn is_hole(&self, chunk: u64) -> bool {
+        let start = chunk * CHUNK_BYTES;
+        let hole = self.index.chunk_sums()[chunk as usize] == 0
+            && self.inner.zeros(start) >= self.end(chunk) - start;
+        if hole {
+            let _ = self.chunks[chunk as usize].set(Known::Zero);
+        }
+        hole
+    }
+}
+
+impl<S: PageSource> PageSource for Checked<S> {
+    fn len(&self) -> u64 {
+        self.inner.len()
+    }
+
+    fn zeros(&self, offset: u64) -> u64 {
+        let mut at = offset;
+        let last = offset / CHUNK_BYTES + LOOK_AHEAD;
+        while at < self.len() && at / CHUNK_BYTES < last {
+            let chunk = at / CHUNK_BYTES;
+            match self.chunks[chunk as usize].get() {
+                None if self.is_hole(chunk) => at = self.end(chunk),
+                Some(Known::Zero) => at = self.end(chunk),
+                Some(pages) if pages.is_zero(at % CHUNK_BYTES / PAGE_BYTES) => at += PAGE_BYTES,
+                _ => break,
+            }
+        }
+        at - offset
+    }
+
+    fn read(&self, offset: u64, buffer: &mut [u8]) -> Result<(), Error> {
+        let (mut at, mut rest) = (offset, buffer);
+        while !rest.is_empty() {
+            let piece = ((CHUNK_BYTES - at % CHUNK_BYTES) as usize).min(rest.len());
+            let (head, tail) = rest.split_at_mut(piece);
+            self.read_within(at, head)?;
+            at += piece as u64;
+            rest = tail;
+        }
+        Ok(())
+    }
+}
