@@ -24,7 +24,7 @@ pub(super) fn server(socket: Option<PathBuf>, image: &Path, trace: Option<&Path>
     let (ours, theirs) = UnixStream::pair().context("cannot make a pair of sockets")?;
     let options = Options { trace, ..Options::default() };
     // It ends with the VM, whose end of the pair is closed then.
-    let _ = inline::serve(theirs, Arc::new(served), options).context("cannot start a thread to deliver pages")?;
+    let _ = inline::serve(theirs, served, options).context("cannot start a thread to deliver pages")?;
     Ok(Server { stream: ours, path: None })
 }
 
