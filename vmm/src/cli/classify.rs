@@ -5,9 +5,10 @@ use std::io;
 use std::path::Path;
 
 use rustix::io::Errno;
-use snapshot_format::ErrorKind;
+use snapshot_format::{ErrorKind, dir};
 use vmm::device::virtio;
 use vmm::device::virtio::{blk, net, vsock};
+use vmm::memory::lazy;
 use vmm::{config, control, machine, restore, snapshot, socket, supervisor, vcpu};
 
 use super::doctor;
@@ -73,6 +74,12 @@ fn meaning(error: &(dyn Error + 'static)) -> Option<(Exit, Option<String>)> {
         let hint = "`rekindle verify IMAGE`; never modify an image that is in use";
         return Some((Exit::Damaged, Some(hint.to_owned())));
     }
+    if error.is::<lazy::Lost>() {
+        return Some((Exit::GuestFailed, Some(PAGES_HINT.to_owned())));
+    }
+    if let Some(error) = error.downcast_ref::<lazy::Error>() {
+        return Some(of_lazy(error));
+    }
     if let Some(error) = error.downcast_ref::<machine::Error>() {
         return of_machine(error);
     }
@@ -83,6 +90,26 @@ fn meaning(error: &(dyn Error + 'static)) -> Option<(Exit, Option<String>)> {
         return Some((Exit::Failed, error.hint().map(str::to_owned)));
     }
     None
+}
+
+const PAGES_HINT: &str = "see what the page server says; restore the guest again once it serves, with a longer \
+    --pages-timeout if it was only slow";
+
+/// What a page server, or the host, lacks.
+fn of_lazy(error: &lazy::Error) -> (Exit, Option<String>) {
+    match error {
+        lazy::Error::Uffd(_) => {
+            let hint = "let this user open /dev/userfaultfd, or set `sysctl vm.unprivileged_userfaultfd=1`; or restore \
+                with --memory-mode mmap";
+            (Exit::Unsupported, Some(hint.to_owned()))
+        }
+        lazy::Error::Connect { .. } => {
+            let hint = "start it first: `rekindle-pages serve --socket PATH IMAGE`";
+            (Exit::Failed, Some(hint.to_owned()))
+        }
+        lazy::Error::Deliver { .. } => (Exit::GuestFailed, Some(PAGES_HINT.to_owned())),
+        lazy::Error::Handshake(_) | lazy::Error::HandOver(_) | lazy::Error::Watch(_) => (Exit::Failed, None),
+    }
 }
 
 /// Without KVM nothing runs, whatever the verb; what the guest met is the guest's failure.
@@ -117,6 +144,10 @@ fn of_restore(error: &restore::Error) -> Option<(Exit, Option<String>)> {
     let again = || Some("bake the image again, or take another copy of it".to_owned());
     let look = |path: &Path| Some(format!("`rekindle inspect {}` shows what it is", path.display()));
     match error {
+        restore::Error::Directory(dir::Error::Packed { .. }) => {
+            let hint = "restore it with --memory-mode lazy, or `rekindle unpack` it first";
+            Some((Exit::Failed, Some(hint.to_owned())))
+        }
         restore::Error::Directory(source) => {
             let cause = source.source().and_then(|cause| cause.downcast_ref());
             Some((of_format(source.kind()), cause.and_then(path_hint)))
@@ -136,7 +167,10 @@ fn of_restore(error: &restore::Error) -> Option<(Exit, Option<String>)> {
             Some((Exit::Unsupported, Some("`rekindle doctor` says what this host lacks".to_owned())))
         }
         // The machine's own error, next in the chain, says more.
-        restore::Error::Kvm(_) | restore::Error::Machine(_) | restore::Error::Map(_) => None,
+        restore::Error::Kvm(_)
+        | restore::Error::Machine(_)
+        | restore::Error::Map(_)
+        | restore::Error::Pages(_) => None,
     }
 }
 
