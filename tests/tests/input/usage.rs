@@ -40,7 +40,11 @@ fn bad_usage_is_code_2_and_says_what_is_possible() {
     );
     row("empty console path", args!["boot", "--serial", "file:"], &["empty path"]);
     row("unknown option", args!["boot", "--hotplug"], &["--hotplug"]);
-    row("pages where memory is mapped", args!["restore", "i", "--memory-mode", "mmap", "--pages", "s"], &["--pages is of no use"]);
+    row(
+        "pages where memory is mapped",
+        args!["restore", "i", "--memory-mode", "mmap", "--pages", "s"],
+        &["--pages is of no use"],
+    );
     for (disk, says) in [
         ("root", &["`root` is not ID=PATH", "root=disk.img"][..]),
         ("=x", &["disk id ``", "1 to 20 of"]),
@@ -132,7 +136,11 @@ fn bad_usage_is_code_2_and_says_what_is_possible() {
     row("bake without readiness", args!["bake", "--out", "image"], &["--ready"]);
 
     row("restore of nothing", args!["restore"], &["IMAGE"]);
-    row("unknown memory mode", args!["restore", "x", "--memory-mode", "eager"], &["`eager`", "give mmap or lazy"]);
+    row(
+        "unknown memory mode",
+        args!["restore", "x", "--memory-mode", "eager"],
+        &["`eager`", "give mmap or lazy"],
+    );
     row("report to an empty path", args!["restore", "x", "--report", ""], &["--report"]);
     row("unknown verb", args!["reboot"], &["reboot"]);
     row("snapshot of nobody", args!["snapshot", "--out", "image"], &["--api-socket"]);

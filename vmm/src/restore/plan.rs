@@ -188,7 +188,8 @@ impl Contents {
 
     /// Compares all of the image's memory with its checksums, and says how many bytes of it are data.
     pub fn verify_memory(&self) -> Result<u64, Error> {
-        verify(self.image()?.file(), &self.index).map_err(|source| Error::Memory { path: self.path.clone(), source })?;
+        verify(self.image()?.file(), &self.index)
+            .map_err(|source| Error::Memory { path: self.path.clone(), source })?;
         Ok(self.index.data_pages() * PAGE_BYTES)
     }
 

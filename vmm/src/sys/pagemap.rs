@@ -134,7 +134,9 @@ impl PageMap {
         // Large enough that a call is worth it, small enough that most of it is not looked at in vain.
         while from < end {
             let step = (end - from).min(FIRST_STEP);
-            if let Some(Range { start: at, end: until }) = self.find(Kind::Missing, from, step)?.into_iter().next() {
+            if let Some(Range { start: at, end: until }) =
+                self.find(Kind::Missing, from, step)?.into_iter().next()
+            {
                 return Ok(Some(from - start + at..from - start + until));
             }
             from += step;
