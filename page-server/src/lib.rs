@@ -1,4 +1,25 @@
 //! Delivers the pages of a restored guest as it touches them, through userfaultfd.
+//!
+//! ```text
+//!   VMM --handshake, userfaultfd--> server -> session -> fault -> sys::uffd -> the VMM's memory
+//!                                                |         |
+//!                                           prefetch     source: file, pack, layers, behind checks, retries, a cache
+//! ```
+//!
+//! Knows images and userfaultfds, and nothing of KVM or of the VMM: what the two say to each other is
+//! [`snapshot_format::handoff`], and `PROTOCOL.md` says what each does when the other misbehaves.
 
+pub mod exporter;
+pub mod fault;
 pub mod image;
+pub mod inline;
+mod prefetch;
+pub mod server;
+pub mod session;
+pub mod socket;
 pub mod source;
+pub mod stats;
+mod sys;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
+pub mod trace;

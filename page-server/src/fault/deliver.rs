@@ -1,0 +1,391 @@
+//! Pages from a source into a guest's memory, by the book.
+//!
+//! What the kernel may answer, and what is done (Documentation/admin-guide/mm/userfaultfd.rst, and
+//! `userfaultfd_copy` in fs/userfaultfd.c):
+//!
+//! - part of it placed: go on behind that part.
+//! - `EEXIST`, somebody was faster: wake whoever waits, for the fault may have been raised before the page came.
+//! - `EAGAIN`, the process is giving memory back or forking: read what it does, which it waits for, and try again.
+//!   Pages that turn out to be given back are zero now, whatever the source says. A fault can be read before the
+//!   removal that preceded it; the copy that answers it meets this error, and so the removal is seen in time.
+//! - `ENOENT`, not registered, or not in one piece: page by page, leaving out what is not registered.
+//! - `ESRCH`, the process is gone: the session is over.
+
+#[cfg(test)]
+#[path = "deliver_test.rs"]
+mod deliver_test;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustix::io::Errno;
+use snapshot_format::pages::PAGE_BYTES;
+
+use super::grain::{Grain, Walks};
+use super::space::{Kind, Space, Spot, Stretch};
+use crate::source::{self, PageSource};
+use crate::stats::Stats;
+use crate::sys::uffd::{Event, Memory};
+use crate::trace::{self, Trace};
+
+/// How much is read and placed at a time: whoever waits for the first page does not wait for the others.
+const PIECE: u64 = 128 << 10;
+
+/// How long a process may go on changing its memory under a page that is to be placed.
+const CHANGING: Duration = Duration::from_secs(5);
+
+/// Why nothing more can be delivered.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Ended {
+    /// The VMM's process is gone.
+    #[error("the VMM is gone")]
+    VmGone,
+    /// The source does not give the page's bytes.
+    #[error("the page at offset {offset:#x} cannot be had")]
+    Source {
+        /// In the memory file.
+        offset: u64,
+        /// Why.
+        #[source]
+        source: source::Error,
+    },
+    /// The kernel does not take the page.
+    #[error("the page at offset {offset:#x} cannot be placed")]
+    Place {
+        /// In the memory file.
+        offset: u64,
+        /// What the kernel answered.
+        #[source]
+        errno: Errno,
+    },
+    /// The kernel does not tell of faults.
+    #[error("the userfaultfd cannot be read")]
+    Read(#[source] Errno),
+}
+
+/// A fault that has not been answered.
+#[derive(Clone, Copy, Debug)]
+struct Fault {
+    address: u64,
+    write: bool,
+    read_at: Instant,
+}
+
+/// Where and how pages are placed.
+pub(crate) struct Place {
+    /// The guest's memory.
+    pub memory: Memory,
+    /// Its regions.
+    pub space: Space,
+    /// Whether pages are write-protected: see `Hello::record`.
+    pub protect: bool,
+}
+
+/// Delivers one guest's pages.
+pub(crate) struct Deliverer {
+    memory: Memory,
+    space: Space,
+    protect: bool,
+    source: Arc<dyn PageSource>,
+    walks: Walks,
+    waiting: VecDeque<Fault>,
+    /// Kept, so that a fault allocates nothing.
+    buffer: Vec<u8>,
+    events: Vec<Event>,
+    stats: Stats,
+    trace: Option<Arc<Trace>>,
+}
+
+/// What is put in place.
+enum Bytes<'a> {
+    Data(&'a [u8]),
+    Zeros(u64),
+}
+
+impl Bytes<'_> {
+    fn len(&self) -> u64 {
+        match self {
+            Self::Data(bytes) => bytes.len() as u64,
+            Self::Zeros(len) => *len,
+        }
+    }
+}
+
+impl Deliverer {
+    pub(crate) fn new(
+        place: Place,
+        source: Arc<dyn PageSource>,
+        grain: Grain,
+        stats: Stats,
+        trace: Option<Arc<Trace>>,
+    ) -> Self {
+        let walks = Walks::new(grain);
+        let Place { memory, space, protect } = place;
+        let (waiting, events) = (VecDeque::new(), Vec::new());
+        Self { memory, space, protect, source, walks, waiting, buffer: Vec::new(), events, stats, trace }
+    }
+
+    /// The guest's memory, to be polled.
+    pub(crate) fn memory(&self) -> &Memory {
+        &self.memory
+    }
+
+    pub(crate) fn space(&self) -> &Space {
+        &self.space
+    }
+
+    /// Has everybody ask again who waits for a page: what somebody else has read of their faults is lost.
+    pub(crate) fn wake_all(&self) {
+        for region in self.space.regions() {
+            self.memory.wake(region.address, region.len);
+        }
+    }
+
+    /// Reads what has happened; says whether a fault waits now.
+    pub(crate) fn look(&mut self) -> Result<bool, Ended> {
+        loop {
+            let more = match self.memory.read(&mut self.events) {
+                Ok(more) => more,
+                Err(Errno::INTR) => true,
+                Err(errno) => return Err(Ended::Read(errno)),
+            };
+            // All of them before any fault is answered: a removal may stand behind a fault that it precedes.
+            for event in self.events.drain(..) {
+                match event {
+                    Event::Fault { address, write } => {
+                        self.waiting.push_back(Fault { address, write, read_at: Instant::now() });
+                    }
+                    Event::Removed(range) => self.space.set(range, Kind::Removed),
+                    Event::Unmapped(range) => self.space.set(range, Kind::Gone),
+                    Event::Forked => {}
+                }
+            }
+            if !more {
+                return Ok(!self.waiting.is_empty());
+            }
+        }
+    }
+
+    /// Answers every fault that waits.
+    pub(crate) fn answer(&mut self) -> Result<(), Ended> {
+        while let Some(fault) = self.waiting.pop_front() {
+            self.stats.faults.inc();
+            let Some(spot) = self.space.find(fault.address) else {
+                // Of memory that was not handed over: the kernel would not have told.
+                self.memory.wake(fault.address - fault.address % PAGE_BYTES, PAGE_BYTES);
+                continue;
+            };
+            let (_, offset, page) = self.space.place(spot);
+            let delivered = match self.space.kind(spot) {
+                Kind::There | Kind::Gone => self.insist(spot)?,
+                Kind::Missing | Kind::Removed => {
+                    let window = self.walks.window(fault.address);
+                    let stretch = self.space.alike(spot, &window);
+                    match self.deliver(&stretch) {
+                        // It may be a neighbour that cannot be had, which nobody has asked for yet.
+                        Err(Ended::Source { .. }) => self.insist(spot)?,
+                        delivered => delivered?,
+                    }
+                }
+            };
+            let took = fault.read_at.elapsed();
+            self.stats.latency.observe(took.as_secs_f64());
+            self.stats.demanded.inc_by(delivered);
+            self.record(trace::Cause::Fault { write: fault.write }, offset, delivered.max(page), took);
+        }
+        Ok(())
+    }
+
+    /// Delivers one page, whatever is known of it. One that was delivered before may have been asked for before it came,
+    /// or the VMM has thrown it away without a word: only the kernel knows.
+    fn insist(&mut self, spot: Spot) -> Result<u64, Ended> {
+        if matches!(self.space.kind(spot), Kind::There | Kind::Gone) {
+            self.space.set_one(spot, Kind::Missing);
+        }
+        let (address, ..) = self.space.place(spot);
+        let stretch = self.space.alike(spot, &(address..address + 1));
+        self.deliver(&stretch)
+    }
+
+    /// Delivers `len` bytes of the memory file from `offset` on, ahead of the guest: what of it is missing. Bytes.
+    pub(crate) fn ahead(&mut self, offset: u64, len: u64, cause: trace::Cause) -> Result<u64, Ended> {
+        let Some(spot) = self.space.find_offset(offset) else { return Ok(0) };
+        let start = Instant::now();
+        let (from, ..) = self.space.place(spot);
+        let end = from.saturating_add(len);
+        let mut next = self.space.next_missing(spot, len);
+        let mut delivered = 0;
+        while let Some(spot) = next {
+            let (address, ..) = self.space.place(spot);
+            let stretch = self.space.alike(spot, &(address..end));
+            delivered += self.deliver(&stretch)?;
+            let (start, _, done) = stretch.place(&self.space);
+            next = match self.space.find(start + done) {
+                Some(spot) if start + done < end => self.space.next_missing(spot, end - start - done),
+                _ => None,
+            };
+        }
+        self.record(cause, offset, len, start.elapsed());
+        Ok(delivered)
+    }
+
+    /// Places a stretch of pages that are alike, in pieces. Says how many bytes were placed.
+    fn deliver(&mut self, stretch: &Stretch) -> Result<u64, Ended> {
+        let (address, offset, len) = stretch.place(&self.space);
+        let removed = self.space.find(address).is_some_and(|spot| self.space.kind(spot) == Kind::Removed);
+        if removed {
+            return self.put(address, &Bytes::Zeros(len));
+        }
+        let page = self.space.find(address).map_or(PAGE_BYTES, |spot| self.space.place(spot).2);
+        let (mut at, mut placed) = (0, 0);
+        while at < len {
+            let zeros = self.source.zeros(offset + at).min(len - at);
+            let zeros = zeros - zeros % page;
+            if zeros > 0 {
+                placed += self.put(address + at, &Bytes::Zeros(zeros))?;
+                at += zeros;
+                continue;
+            }
+            let piece = (len - at).min(PIECE.max(page));
+            placed += self.read_and_put(address + at, offset + at, piece, page)?;
+            at += piece;
+        }
+        Ok(placed)
+    }
+
+    /// Reads one piece and places it, its zero pages as such.
+    fn read_and_put(&mut self, address: u64, offset: u64, len: u64, page: u64) -> Result<u64, Ended> {
+        let mut buffer = std::mem::take(&mut self.buffer);
+        if (buffer.len() as u64) < len {
+            buffer.resize(len as usize, 0);
+        }
+        let bytes = &mut buffer[..len as usize];
+        let done = match self.source.read(offset, bytes) {
+            Ok(()) => self.put_runs(address, bytes, page as usize),
+            Err(source) => Err(Ended::Source { offset, source }),
+        };
+        self.buffer = buffer;
+        done
+    }
+
+    fn put_runs(&mut self, address: u64, bytes: &[u8], page: usize) -> Result<u64, Ended> {
+        let (mut start, mut placed) = (0, 0);
+        while start < bytes.len() {
+            let zero = is_zero(&bytes[start..start + page]);
+            let mut end = start + page;
+            while end < bytes.len() && is_zero(&bytes[end..end + page]) == zero {
+                end += page;
+            }
+            let run = if zero { Bytes::Zeros((end - start) as u64) } else { Bytes::Data(&bytes[start..end]) };
+            placed += self.put(address + start as u64, &run)?;
+            start = end;
+        }
+        Ok(placed)
+    }
+
+    /// Places bytes at an address, whatever is in the way. Says how many were placed.
+    fn put(&mut self, address: u64, bytes: &Bytes<'_>) -> Result<u64, Ended> {
+        let (mut at, mut placed) = (0, 0);
+        // All at once, until something is in the way that may concern some pages only.
+        let mut whole = true;
+        let mut changing: Option<Instant> = None;
+        while at < bytes.len() {
+            let here = address + at;
+            let Some(spot) = self.space.find(here) else { return Ok(placed) };
+            let (_, offset, page) = self.space.place(spot);
+            let kind = self.space.kind(spot);
+            if kind == Kind::Gone {
+                at += page;
+                continue;
+            }
+            let len = if whole { bytes.len() - at } else { page };
+            let done = match bytes {
+                Bytes::Data(data) if kind != Kind::Removed => {
+                    self.memory.copy(here, &data[at as usize..(at + len) as usize], self.protect)
+                }
+                _ => self.zero(here, if kind == Kind::Removed { page } else { len }, page),
+            };
+            match done {
+                Ok(len) => {
+                    self.space.set(here..here + len, Kind::There);
+                    self.count(bytes, len);
+                    placed += len;
+                    at += len;
+                    changing = None;
+                }
+                Err(Errno::EXIST) => {
+                    self.space.set_one(spot, Kind::There);
+                    self.memory.wake(here, page);
+                    at += page;
+                }
+                Err(Errno::AGAIN) if changing.get_or_insert_with(Instant::now).elapsed() < CHANGING => {
+                    whole = false;
+                    self.look()?;
+                    std::thread::yield_now();
+                }
+                Err(Errno::NOENT) if whole && len > page => whole = false,
+                Err(Errno::NOENT) => {
+                    self.space.set_one(spot, Kind::Gone);
+                    // It waits for a page that is not the session's to deliver any more.
+                    self.memory.wake(here, page);
+                    at += page;
+                }
+                Err(Errno::SRCH) => return Err(Ended::VmGone),
+                Err(errno) => return Err(Ended::Place { offset, errno }),
+            }
+        }
+        Ok(placed)
+    }
+
+    /// Zeros of any kind of page.
+    fn zero(&self, address: u64, len: u64, page: u64) -> Result<u64, Errno> {
+        if page == PAGE_BYTES {
+            return self.memory.zero(address, len);
+        }
+        // hugetlbfs has no page of zeros that could be shared.
+        self.memory.copy(address, &vec![0; page as usize], self.protect)
+    }
+
+    fn count(&self, bytes: &Bytes<'_>, len: u64) {
+        match bytes {
+            Bytes::Data(_) => self.stats.copied.inc_by(len),
+            Bytes::Zeros(_) => self.stats.zeroed.inc_by(len),
+        }
+    }
+
+    fn record(&self, cause: trace::Cause, offset: u64, len: u64, took: Duration) {
+        if let Some(trace) = &self.trace {
+            trace.record(cause, offset, len, took);
+        }
+    }
+
+    /// Makes sure that nobody waits for ever for a page that is lost: whoever touches it fails.
+    pub(crate) fn poison(&self, offset: u64) {
+        let Some(spot) = self.space.find_offset(offset) else { return };
+        let (address, _, page) = self.space.place(spot);
+        if let Err(errno) = self.memory.poison(address, page) {
+            tracing::warn!(%errno, "whoever waits for the lost page waits on: this kernel cannot poison it");
+        }
+    }
+
+    /// Hands the memory to the kernel: what is missing from here on is zero. Call only after all that the source has was
+    /// delivered.
+    pub(crate) fn let_go(&self) -> Result<(), Ended> {
+        self.space.regions().try_for_each(|region| {
+            let done = self.memory.unregister(region.address, region.len);
+            done.map_err(|errno| Ended::Place { offset: region.offset, errno })
+        })
+    }
+
+    pub(crate) fn stats(&self) -> &Stats {
+        &self.stats
+    }
+}
+
+/// Whether there is nothing but zeros: compares words, and stops at the first line that has one set.
+fn is_zero(bytes: &[u8]) -> bool {
+    let (lines, rest) = bytes.as_chunks::<64>();
+    lines.iter().all(|line| line.iter().fold(0, |any, byte| any | byte) == 0)
+        && rest.iter().all(|byte| *byte == 0)
+}

@@ -1,0 +1,47 @@
+//! What is delivered ahead of the guest, in which order, and in steps so small that a fault waits for none of them
+//! long.
+
+#[cfg(test)]
+#[path = "prefetch_test.rs"]
+mod prefetch_test;
+
+use std::collections::VecDeque;
+
+/// The most that one step delivers: 128 KiB take about as long to copy as a sleeping thread takes to wake.
+const STEP: u64 = 128 << 10;
+
+/// Bytes of the memory file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Step {
+    pub(crate) offset: u64,
+    pub(crate) len: u64,
+}
+
+/// What is still to be delivered ahead.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Queue {
+    left: VecDeque<Step>,
+}
+
+impl Queue {
+    /// These bytes, in this order.
+    pub(crate) fn new(wanted: impl IntoIterator<Item = Step>) -> Self {
+        Self { left: wanted.into_iter().filter(|step| step.len > 0).collect() }
+    }
+
+    /// The next few.
+    pub(crate) fn next(&mut self) -> Option<Step> {
+        let first = self.left.front_mut()?;
+        let step = Step { len: first.len.min(STEP), ..*first };
+        first.offset += step.len;
+        first.len -= step.len;
+        if first.len == 0 {
+            self.left.pop_front();
+        }
+        Some(step)
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.left.is_empty()
+    }
+}

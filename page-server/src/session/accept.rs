@@ -1,0 +1,162 @@
+//! The handshake: bytes and a descriptor from somebody who may be anybody.
+
+#[cfg(test)]
+#[path = "accept_test.rs"]
+mod accept_test;
+
+use std::io::IoSliceMut;
+use std::mem::MaybeUninit;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+use snapshot_format::handoff::{self, Handshake};
+
+use super::{Error, Options, Session};
+use crate::fault::{Deliverer, Grain, Place, Space};
+use crate::image::Served;
+use crate::prefetch::{Queue, Step};
+use crate::stats::Stats;
+use crate::sys::uffd::Memory;
+
+/// The most bytes of a handshake that are read: others may send more than ours, for more regions.
+const MAX_BYTES: usize = 16 << 10;
+/// The most descriptors that are received, to be counted and closed; the kernel closes what is beyond.
+const MAX_DESCRIPTORS: usize = 8;
+
+/// What a VMM has handed over.
+pub(crate) struct Received {
+    pub(crate) socket: UnixStream,
+    pub(crate) handshake: Handshake,
+    pub(crate) memory: Memory,
+}
+
+/// Receives the handshake.
+///
+/// # Errors
+/// It does not come in time, is no handshake, or comes without a userfaultfd.
+pub(crate) fn receive(socket: UnixStream, limit: Duration) -> Result<Received, (UnixStream, Error)> {
+    match message(&socket, limit).and_then(|(handshake, mut descriptors)| {
+        let count = descriptors.len();
+        match (descriptors.pop(), count) {
+            (Some(descriptor), 1) => Ok((handshake, Memory::new(descriptor).map_err(Error::Descriptor)?)),
+            _ => Err(Error::Descriptors { count }),
+        }
+    }) {
+        Ok((handshake, memory)) => Ok(Received { socket, handshake, memory }),
+        Err(error) => Err((socket, error)),
+    }
+}
+
+/// Reads until the bytes are a whole handshake: it is not framed, and a stream may deliver it in pieces.
+fn message(socket: &UnixStream, limit: Duration) -> Result<(Handshake, Vec<OwnedFd>), Error> {
+    let deadline = Instant::now() + limit;
+    let (mut bytes, mut descriptors) = (Vec::new(), Vec::new());
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() || !wait(socket, left)? {
+            return Err(Error::Late { limit });
+        }
+        let before = bytes.len();
+        match receive_some(socket, &mut bytes, &mut descriptors) {
+            Err(Errno::INTR | Errno::AGAIN) => continue,
+            received => received.map_err(Error::Receive)?,
+        }
+        if bytes.len() == before {
+            return Err(Error::Closed { len: before });
+        }
+        match Handshake::parse(&bytes) {
+            Ok(handshake) => return Ok((handshake, descriptors)),
+            Err(handoff::Error::Json(why)) if why.is_eof() && bytes.len() < MAX_BYTES => {}
+            Err(handoff::Error::Json(why)) if why.is_eof() => return Err(Error::TooLong { max: MAX_BYTES }),
+            Err(why) => return Err(Error::Handshake(why)),
+        }
+    }
+}
+
+fn wait(socket: &UnixStream, left: Duration) -> Result<bool, Error> {
+    let timeout = Timespec::try_from(left).ok();
+    match poll(&mut [PollFd::new(socket, PollFlags::IN)], timeout.as_ref()) {
+        Ok(ready) => Ok(ready > 0),
+        Err(Errno::INTR) => Ok(true),
+        Err(errno) => Err(Error::Receive(errno)),
+    }
+}
+
+fn receive_some(
+    socket: &UnixStream,
+    bytes: &mut Vec<u8>,
+    descriptors: &mut Vec<OwnedFd>,
+) -> Result<(), Errno> {
+    let mut buffer = [0; 4096];
+    let room = buffer.len().min(MAX_BYTES - bytes.len());
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
+    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+    let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT;
+    let got = recvmsg(socket, &mut [IoSliceMut::new(&mut buffer[..room])], &mut ancillary, flags)?;
+    for message in ancillary.drain() {
+        if let RecvAncillaryMessage::ScmRights(rights) = message {
+            descriptors.extend(rights);
+        }
+    }
+    bytes.extend_from_slice(&buffer[..got.bytes]);
+    Ok(())
+}
+
+/// The image that is meant: by its name, or the only one that it can be.
+pub(super) fn choose<'a>(handshake: &Handshake, served: &'a [Arc<Served>]) -> Result<&'a Arc<Served>, Error> {
+    // No sum wraps: both were checked.
+    let end = handshake.mappings.iter().map(|mapping| mapping.offset + mapping.len).max().unwrap_or(0);
+    let image = match &handshake.hello {
+        Some(hello) => {
+            let named = |image: &&Arc<Served>| image.id().is_some_and(|id| hex(&id) == hello.image_id);
+            served.iter().find(named).ok_or_else(|| Error::NoSuchImage { id: hello.image_id.clone() })?
+        }
+        None => {
+            let mut fitting = served.iter().filter(|image| image.source().len() == end);
+            match (fitting.next(), fitting.count()) {
+                (Some(image), 0) => image,
+                (first, others) => {
+                    return Err(Error::Which { fitting: usize::from(first.is_some()) + others, bytes: end });
+                }
+            }
+        }
+    };
+    let len = image.source().len();
+    if end > len { Err(Error::Beyond { end, len }) } else { Ok(image) }
+}
+
+fn hex(id: &[u8]) -> String {
+    use std::fmt::Write;
+    id.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+pub(super) fn session(
+    socket: UnixStream,
+    handshake: &Handshake,
+    memory: Memory,
+    image: &Arc<Served>,
+    options: &Options,
+    stats: Stats,
+) -> Session {
+    let (prefetch, record) = handshake.hello.as_ref().map_or((true, false), |h| (h.prefetch, h.record));
+    let ahead = match image.working_set() {
+        Some(set) if prefetch && options.prefetch && !record => Queue::new(set.runs().iter().map(|run| {
+            let page = snapshot_format::pages::PAGE_BYTES;
+            Step { offset: run.first * page, len: run.pages * page }
+        })),
+        _ => Queue::default(),
+    };
+    let grain = if record { Grain::single() } else { options.grain };
+    let place = Place { memory, space: Space::new(&handshake.mappings), protect: record };
+    let source = Arc::clone(image.source());
+    let deliverer = Deliverer::new(place, source, grain, stats, options.trace.clone());
+    Session { socket, deliverer, ahead, is_ours: handshake.hello.is_some(), options: options.clone() }
+}

@@ -1,0 +1,147 @@
+//! One VM: from its connection to its end.
+//!
+//! [`accept`] receives the handshake, [`Session::run`] is the loop. A session has a thread of its own, and everything
+//! that it is told may be a lie: what it takes is bounded by what is served, and what it does to memory is what that
+//! memory's owner has asked for.
+
+mod accept;
+mod run;
+
+use std::io;
+use std::num::NonZero;
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::io::Errno;
+
+use crate::fault::{Deliverer, Grain};
+use crate::image::Served;
+use crate::prefetch::Queue;
+use crate::stats::Stats;
+use crate::trace::Trace;
+
+pub(crate) use accept::{Received, receive};
+pub(crate) use run::{End, chain, say};
+
+/// How sessions are served.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// How much is delivered for a fault.
+    pub grain: Grain,
+    /// For how long a session looks for the next fault before it sleeps.
+    pub poll: Duration,
+    /// Whether working sets are delivered ahead.
+    pub prefetch: bool,
+    /// Where every fault is written down.
+    pub trace: Option<Arc<Trace>>,
+    /// How long a connection may take to say what it wants.
+    pub handshake: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            grain: Grain::default(),
+            poll: Duration::from_micros(50),
+            prefetch: true,
+            trace: None,
+            handshake: Duration::from_secs(5),
+        }
+    }
+}
+
+/// How many sessions may look for faults at once without sleeping: one CPU is left to the guests.
+pub(crate) fn pollers() -> usize {
+    std::thread::available_parallelism().map_or(0, NonZero::get).saturating_sub(1)
+}
+
+/// Why a connection becomes no session.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The connection broke.
+    #[error("cannot receive the handshake")]
+    Receive(#[source] Errno),
+    /// The other side closed it.
+    #[error("the connection was closed after {len} bytes of a handshake")]
+    Closed {
+        /// How many had come.
+        len: usize,
+    },
+    /// It said nothing, or not all.
+    #[error("no whole handshake within {limit:?}")]
+    Late {
+        /// How long was waited.
+        limit: Duration,
+    },
+    /// What it said is no handshake.
+    #[error("the handshake is refused")]
+    Handshake(#[source] snapshot_format::handoff::Error),
+    /// More bytes than any handshake has.
+    #[error("the handshake is longer than {max} bytes")]
+    TooLong {
+        /// How many there may be.
+        max: usize,
+    },
+    /// No descriptor came along, or more than one.
+    #[error("{count} descriptors came with the handshake, where there is one userfaultfd")]
+    Descriptors {
+        /// How many.
+        count: usize,
+    },
+    /// It is something else.
+    #[error("cannot use the descriptor that came with the handshake")]
+    Descriptor(#[source] io::Error),
+    /// Its image is not served here.
+    #[error("no image `{id}` is served here")]
+    NoSuchImage {
+        /// As the VMM calls it.
+        id: String,
+    },
+    /// It does not say which, and several would fit, or none.
+    #[error("the VMM does not name its image, and {fitting} of those served fit its {bytes} bytes of memory")]
+    Which {
+        /// How many fit.
+        fitting: usize,
+        /// Where its memory ends in the file.
+        bytes: u64,
+    },
+    /// Its regions go beyond the image.
+    #[error("the VMM wants memory up to {end:#x} of an image of {len:#x} bytes")]
+    Beyond {
+        /// Where its regions end in the file.
+        end: u64,
+        /// The image's length.
+        len: u64,
+    },
+}
+
+/// A VM that is served.
+pub(crate) struct Session {
+    socket: UnixStream,
+    deliverer: Deliverer,
+    ahead: Queue,
+    /// Whether the VMM understands what a server says.
+    is_ours: bool,
+    options: Options,
+}
+
+impl Session {
+    /// Everything that was received, and what is served, put together.
+    ///
+    /// # Errors
+    /// They do not fit.
+    pub(crate) fn new(
+        received: Received,
+        served: &[Arc<Served>],
+        options: &Options,
+        stats: Stats,
+    ) -> Result<Self, (UnixStream, bool, Error)> {
+        let Received { socket, handshake, memory } = received;
+        let is_ours = handshake.hello.is_some();
+        match accept::choose(&handshake, served) {
+            Ok(image) => Ok(accept::session(socket, &handshake, memory, image, options, stats)),
+            Err(error) => Err((socket, is_ours, error)),
+        }
+    }
+}

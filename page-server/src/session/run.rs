@@ -1,0 +1,247 @@
+//! The loop of a session: faults first, then what is delivered ahead, then a short look-out, then sleep.
+
+use std::fmt::Write as _;
+use std::io::{ErrorKind, Read, Write};
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use snapshot_format::handoff::FromServer;
+
+use super::Session;
+use crate::fault::Ended;
+use crate::prefetch::{Queue, Step};
+use crate::trace::Cause;
+
+/// Faults come one after the other if the next one comes within this many times the look-out.
+const BUSY: u32 = 20;
+/// How often a session that never sleeps looks whether it is wanted.
+const LOOK_UP: u32 = 32;
+
+/// Sessions that look for faults without sleeping, in this process.
+static POLLERS: AtomicUsize = AtomicUsize::new(0);
+
+/// How a session ended.
+#[derive(Debug)]
+pub(crate) enum End {
+    /// The VMM is gone, or has closed its connection.
+    VmGone,
+    /// Every page was delivered, because the server is to end.
+    Complete,
+    /// A page cannot be delivered.
+    Lost(Ended),
+}
+
+/// Whether a session is wanted.
+enum Wanted {
+    Yes,
+    /// The VMM has closed its connection.
+    No,
+    /// The server is to end.
+    Drain,
+}
+
+impl Session {
+    /// Serves the VM until one of the three is gone. `stop` is readable once the server is to end.
+    pub(crate) fn run(mut self, stop: Option<&impl AsFd>) -> End {
+        // Whoever served this VM before may have read faults that were never answered.
+        self.deliverer.wake_all();
+        let ended = self.serve(stop);
+        if let Some(trace) = &self.options.trace {
+            trace.flush();
+        }
+        match ended {
+            Ok(end) => end,
+            Err(Ended::VmGone) => End::VmGone,
+            Err(lost) => {
+                self.tell_lost(&lost);
+                End::Lost(lost)
+            }
+        }
+    }
+
+    fn serve(&mut self, stop: Option<&impl AsFd>) -> Result<End, Ended> {
+        let mut rounds: u32 = 0;
+        let mut last_fault: Option<Instant> = None;
+        loop {
+            rounds = rounds.wrapping_add(1);
+            if rounds.is_multiple_of(LOOK_UP) {
+                match self.wait(stop, Some(Duration::ZERO))? {
+                    Wanted::Yes => {}
+                    Wanted::No => return Ok(End::VmGone),
+                    Wanted::Drain => return self.drain(),
+                }
+            }
+            if self.deliverer.look()? {
+                self.answer()?;
+                last_fault = Some(Instant::now());
+                continue;
+            }
+            if let Some(step) = self.ahead.next() {
+                self.deliver_ahead(step)?;
+                continue;
+            }
+            let busy = last_fault.is_some_and(|at| at.elapsed() < self.options.poll * BUSY);
+            if busy && self.look_out()? {
+                continue;
+            }
+            match self.wait(stop, None)? {
+                Wanted::Yes => {}
+                Wanted::No => return Ok(End::VmGone),
+                Wanted::Drain => return self.drain(),
+            }
+        }
+    }
+
+    fn answer(&mut self) -> Result<(), Ended> {
+        let before = self.deliverer.stats().faults.get();
+        self.deliverer.answer()?;
+        if !self.ahead.is_empty() {
+            let answered = self.deliverer.stats().faults.get() - before;
+            self.deliverer.stats().set_faults.inc_by(answered);
+        }
+        Ok(())
+    }
+
+    fn deliver_ahead(&mut self, Step { offset, len }: Step) -> Result<(), Ended> {
+        let delivered = match self.deliverer.ahead(offset, len, Cause::Prefetch) {
+            Err(Ended::Source { offset, source }) => {
+                // Nobody has asked for it yet. What the guest does ask for is worth the source's whole time.
+                tracing::warn!(
+                    offset,
+                    error = &source as &dyn std::error::Error,
+                    "nothing more is delivered ahead"
+                );
+                self.ahead = Queue::default();
+                return Ok(());
+            }
+            delivered => delivered?,
+        };
+        let stats = self.deliverer.stats();
+        stats.prefetched.inc_by(delivered);
+        stats.late.inc_by(len.saturating_sub(delivered));
+        Ok(())
+    }
+
+    /// Looks for a fault without sleeping, for a moment, unless so many do that a guest would have to wait for it.
+    fn look_out(&mut self) -> Result<bool, Ended> {
+        if POLLERS.fetch_add(1, Ordering::Relaxed) >= super::pollers() {
+            POLLERS.fetch_sub(1, Ordering::Relaxed);
+            return Ok(false);
+        }
+        let until = Instant::now() + self.options.poll;
+        let mut found = self.deliverer.look();
+        while matches!(found, Ok(false)) && Instant::now() < until {
+            std::hint::spin_loop();
+            found = self.deliverer.look();
+        }
+        POLLERS.fetch_sub(1, Ordering::Relaxed);
+        if found? {
+            self.answer()?;
+            return Ok(true);
+        }
+        Ok(false)
+    }
+
+    /// Waits until something happens, for as long as `limit`.
+    fn wait(&mut self, stop: Option<&impl AsFd>, limit: Option<Duration>) -> Result<Wanted, Ended> {
+        let limit = limit.and_then(|limit| Timespec::try_from(limit).ok());
+        let mut watched = Vec::with_capacity(3);
+        watched.push(PollFd::new(&self.socket, PollFlags::IN));
+        watched.push(PollFd::new(self.deliverer.memory(), PollFlags::IN));
+        watched.extend(stop.map(|stop| PollFd::new(stop, PollFlags::IN)));
+        match poll(&mut watched, limit.as_ref()) {
+            Ok(_) => {}
+            Err(Errno::INTR) => return Ok(Wanted::Yes),
+            Err(errno) => return Err(Ended::Read(errno)),
+        }
+        let happened: Vec<PollFlags> = watched.iter().map(PollFd::revents).collect();
+        drop(watched);
+        if !happened[0].is_empty() && has_closed(&mut self.socket) {
+            return Ok(Wanted::No);
+        }
+        if happened[1].intersects(PollFlags::ERR | PollFlags::NVAL) {
+            // It was never told which features are wanted, so it will never tell of faults.
+            return Err(Ended::Read(Errno::INVAL));
+        }
+        let drain = happened.get(2).is_some_and(|flags| flags.contains(PollFlags::IN));
+        Ok(if drain { Wanted::Drain } else { Wanted::Yes })
+    }
+
+    /// Delivers every page that is missing, faults first, and says so.
+    fn drain(&mut self) -> Result<End, Ended> {
+        let regions = self.deliverer.space().regions();
+        // What the guest is known to want before the rest.
+        let mut rest = Queue::new(regions.map(|region| Step { offset: region.offset, len: region.len }));
+        let mut rounds: u32 = 0;
+        loop {
+            rounds = rounds.wrapping_add(1);
+            if rounds.is_multiple_of(LOOK_UP)
+                && let Wanted::No = self.wait(None::<&UnixStream>, Some(Duration::ZERO))?
+            {
+                return Ok(End::VmGone);
+            }
+            if self.deliverer.look()? {
+                self.answer()?;
+            }
+            let Some(step) = self.ahead.next().or_else(|| rest.next()) else { break };
+            self.deliverer.ahead(step.offset, step.len, Cause::Drain)?;
+        }
+        if self.deliverer.look()? {
+            self.answer()?;
+        }
+        // Ours looks whether that is so, and lets go itself.
+        if self.is_ours {
+            say(&mut self.socket, &FromServer::Complete);
+        } else {
+            self.deliverer.let_go()?;
+        }
+        Ok(End::Complete)
+    }
+
+    /// A guest must not go on as if a page that is lost were zero: our VMM is told, and any other finds the page
+    /// poisoned.
+    fn tell_lost(&mut self, lost: &Ended) {
+        let (Ended::Source { offset, .. } | Ended::Place { offset, .. }) = *lost else { return };
+        if self.is_ours {
+            say(&mut self.socket, &FromServer::Lost { offset, cause: chain(lost) });
+        } else {
+            self.deliverer.poison(offset);
+        }
+    }
+}
+
+/// Says something to a VMM, which may not listen.
+pub(crate) fn say(socket: &mut UnixStream, said: &FromServer) {
+    const PATIENCE: Duration = Duration::from_secs(1);
+    let _ = socket.set_write_timeout(Some(PATIENCE));
+    if let Err(error) = socket.write_all(&said.encode()) {
+        tracing::debug!(%error, "the VMM does not listen");
+    }
+}
+
+/// An error and its causes, one behind the other.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let _ = write!(text, ": {error}");
+        cause = error.source();
+    }
+    text
+}
+
+/// Whether the other side has closed. What it says is of no interest.
+fn has_closed(socket: &mut UnixStream) -> bool {
+    let mut heard = [0; 256];
+    let _ = socket.set_nonblocking(true);
+    let read = socket.read(&mut heard);
+    let _ = socket.set_nonblocking(false);
+    match read {
+        Ok(len) => len == 0,
+        Err(error) => !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted),
+    }
+}

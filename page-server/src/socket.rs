@@ -1,0 +1,132 @@
+//! A Unix socket that listens, and its file: only its owner can connect, it is taken over only from the dead, and removed
+//! only if ours.
+//!
+//! The VMM has the same for its own sockets. The two crates share nothing but the format of what they say, and a
+//! listening socket is no part of that.
+
+#[cfg(test)]
+#[path = "socket_test.rs"]
+mod socket_test;
+
+use std::fs;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::Mode;
+use rustix::io::Errno;
+use rustix::net::{
+    AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, listen, socket_with,
+};
+
+/// How many connections may wait to be accepted.
+const BACKLOG: i32 = 128;
+
+/// Why nobody can listen at a path.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Somebody listens there.
+    #[error("another server listens on `{}` already", path.display())]
+    InUse {
+        /// The path.
+        path: PathBuf,
+    },
+    /// There is something that is not a socket.
+    #[error("`{}` exists and is not a socket", path.display())]
+    NotASocket {
+        /// The path.
+        path: PathBuf,
+    },
+    /// The socket could not be made.
+    #[error("cannot listen on `{}`", path.display())]
+    Listen {
+        /// The path.
+        path: PathBuf,
+        /// What the system says.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// A listening socket, non-blocking, and its file, which is removed when this is dropped.
+#[derive(Debug)]
+pub struct Socket {
+    listener: UnixListener,
+    /// Absolute.
+    path: PathBuf,
+    /// Device and inode of the file as it was made.
+    identity: (u64, u64),
+}
+
+impl Socket {
+    /// Listens at `path`, with mode 0600 from the first instant. A socket that nobody listens on any more is replaced.
+    ///
+    /// # Errors
+    /// The path is in use, no socket, or cannot be made.
+    pub fn bind(path: &Path) -> Result<Self, Error> {
+        let fail = |source: io::Error| Error::Listen { path: path.to_owned(), source };
+        let address = SocketAddrUnix::new(path).map_err(|errno| fail(errno.into()))?;
+        let bound = match bound(&address) {
+            Err(Errno::ADDRINUSE) => {
+                remove_dead(path, &address)?;
+                bound(&address)
+            }
+            bound => bound,
+        };
+        let listener = UnixListener::from(bound.map_err(|errno| fail(errno.into()))?);
+        let absolute = std::path::absolute(path).map_err(fail)?;
+        let made = fs::symlink_metadata(&absolute).map_err(fail)?;
+        let socket = Self { listener, path: absolute, identity: (made.dev(), made.ino()) };
+        listen(&socket.listener, BACKLOG).map_err(|errno| fail(errno.into()))?;
+        Ok(socket)
+    }
+
+    /// The listening end.
+    #[must_use]
+    pub fn listener(&self) -> &UnixListener {
+        &self.listener
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        let is_ours =
+            fs::symlink_metadata(&self.path).is_ok_and(|now| (now.dev(), now.ino()) == self.identity);
+        if is_ours && let Err(error) = fs::remove_file(&self.path) {
+            tracing::warn!(path = %self.path.display(), %error, "cannot remove a socket");
+        }
+    }
+}
+
+/// The mode is that of the socket's own inode, so it is set before there is a file.
+fn bound(address: &SocketAddrUnix) -> Result<OwnedFd, Errno> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    rustix::fs::fchmod(&socket, Mode::RUSR | Mode::WUSR)?;
+    bind(&socket, address)?;
+    Ok(socket)
+}
+
+/// Removes the file if it is a socket that refuses connections.
+fn remove_dead(path: &Path, address: &SocketAddrUnix) -> Result<(), Error> {
+    let fail = |source: io::Error| Error::Listen { path: path.to_owned(), source };
+    match fs::symlink_metadata(path) {
+        Ok(found) if !found.file_type().is_socket() => {
+            return Err(Error::NotASocket { path: path.to_owned() });
+        }
+        Ok(_) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(fail(error)),
+    }
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let probe = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None);
+    match connect(probe.map_err(|errno| fail(errno.into()))?, address) {
+        // A live server whose backlog is full answers EAGAIN.
+        Ok(()) | Err(Errno::AGAIN) => Err(Error::InUse { path: path.to_owned() }),
+        Err(Errno::CONNREFUSED) => fs::remove_file(path).map_err(fail),
+        Err(Errno::NOENT) => Ok(()),
+        Err(errno) => Err(fail(errno.into())),
+    }
+}

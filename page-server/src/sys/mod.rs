@@ -1,0 +1,12 @@
+//! All unsafe code of this crate: ioctls on a userfaultfd, and signals.
+//!
+//! Nothing here knows a session. What the `userfaultfd` crate reaches is its: reading events, waking. What it does not
+//! is declared here: placing pages with the number of those that were placed, write-protected, and poisoning.
+
+#![expect(unsafe_code, reason = "this is the one place for it: see the module's header")]
+
+pub(crate) mod signals;
+#[cfg(any(test, feature = "testing"))]
+#[cfg_attr(not(feature = "testing"), expect(unreachable_pub, reason = "public where the feature is"))]
+pub mod testing;
+pub(crate) mod uffd;

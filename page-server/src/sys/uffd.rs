@@ -1,0 +1,192 @@
+//! Somebody else's userfaultfd: its events, and pages placed in that process's memory.
+
+use std::io;
+use std::mem::size_of;
+use std::ops::Range;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
+
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl, readlink};
+use rustix::io::Errno;
+use userfaultfd::{Event as Raw, EventBuffer, ReadWrite, Uffd};
+
+/// How many events are read at a time.
+const BATCH: usize = 64;
+
+/// What `/proc` calls such a descriptor.
+const NAME: &str = "anon_inode:[userfaultfd]";
+
+/// `struct uffdio_copy` of linux/userfaultfd.h.
+#[repr(C)]
+struct Copy {
+    dst: u64,
+    src: u64,
+    len: u64,
+    mode: u64,
+    copy: i64,
+}
+
+/// `struct uffdio_zeropage`, and `struct uffdio_poison`, which is alike.
+#[repr(C)]
+struct Fill {
+    start: u64,
+    len: u64,
+    mode: u64,
+    filled: i64,
+}
+
+const _: () = assert!(size_of::<Copy>() == 40);
+const _: () = assert!(size_of::<Fill>() == 32);
+
+/// `_IOWR(0xaa, nr, type)` (asm-generic/ioctl.h).
+const fn request(nr: u64, size: usize) -> u64 {
+    (3 << 30) | ((size as u64) << 16) | (0xaa << 8) | nr
+}
+
+const UFFDIO_COPY: u64 = request(0x03, size_of::<Copy>());
+const UFFDIO_ZEROPAGE: u64 = request(0x04, size_of::<Fill>());
+/// Since Linux 6.6.
+const UFFDIO_POISON: u64 = request(0x08, size_of::<Fill>());
+const COPY_MODE_WP: u64 = 1 << 1;
+
+/// What the kernel tells of that process's memory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Event {
+    /// A thread waits for the page at this address.
+    Fault { address: u64, write: bool },
+    /// These addresses were given back to the kernel (`MADV_DONTNEED`, `MADV_REMOVE`): they are zero from now on.
+    Removed(Range<u64>),
+    /// They are not mapped any more, or somewhere else.
+    Unmapped(Range<u64>),
+    /// The process has forked. What the child's descriptor is for is nobody's here: it was closed.
+    Forked,
+}
+
+/// A userfaultfd of another process. Non-blocking.
+pub(crate) struct Memory {
+    uffd: Uffd,
+    buffer: EventBuffer,
+}
+
+impl Memory {
+    /// Takes a descriptor that came over a socket.
+    ///
+    /// # Errors
+    /// It is something else.
+    pub(crate) fn new(fd: OwnedFd) -> io::Result<Self> {
+        let link = readlink(format!("/proc/self/fd/{}", fd.as_raw_fd()), Vec::new())?;
+        if link.as_bytes() != NAME.as_bytes() {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                format!("the descriptor is no userfaultfd but `{}`", link.to_string_lossy()),
+            ));
+        }
+        // Whoever made it may have forgotten; a blocking one could keep its session from everything else.
+        fcntl_setfl(&fd, fcntl_getfl(&fd)? | OFlags::NONBLOCK)?;
+        // SAFETY: the descriptor is owned by `fd`, which gives it up here, and it is a userfaultfd.
+        let uffd = unsafe { Uffd::from_raw_fd(fd.into_raw_fd()) };
+        Ok(Self { uffd, buffer: EventBuffer::new(BATCH) })
+    }
+
+    /// Reads what has happened since the last time; adds it to `events`. Says whether there may be more.
+    ///
+    /// # Errors
+    /// The kernel does not tell: the process is gone, or never said which features it wants (`UFFDIO_API`).
+    pub(crate) fn read(&mut self, events: &mut Vec<Event>) -> Result<bool, Errno> {
+        let before = events.len();
+        let read = match self.uffd.read_events(&mut self.buffer) {
+            Ok(read) => read,
+            Err(userfaultfd::Error::SystemError(errno)) => {
+                return Err(Errno::from_raw_os_error(errno as i32));
+            }
+            Err(_) => return Err(Errno::IO),
+        };
+        // One that the crate does not know is of a feature that nobody here asked for.
+        events.extend(read.flatten().flat_map(known));
+        Ok(events.len() - before >= BATCH)
+    }
+
+    /// Puts `bytes` at `address`, where no page is, and wakes whoever waits for it: as many bytes as could be placed
+    /// before something was in the way, which the next call meets first.
+    ///
+    /// # Errors
+    /// Nothing could be placed: `EEXIST`, there is a page; `EAGAIN`, events have to be read first; `ENOENT`, the range
+    /// is not registered, or not all in one mapping; `ESRCH`, the process is gone.
+    pub(crate) fn copy(&self, address: u64, bytes: &[u8], protect: bool) -> Result<u64, Errno> {
+        let mode = if protect { COPY_MODE_WP } else { 0 };
+        let mut arg =
+            Copy { dst: address, src: bytes.as_ptr() as u64, len: bytes.len() as u64, mode, copy: 0 };
+        // SAFETY: `arg` has the layout of struct uffdio_copy; `src` and `len` are a live slice's, which the kernel reads;
+        // what it writes to is another process's memory, as that process has asked for.
+        let done = unsafe { libc::ioctl(self.uffd.as_raw_fd(), UFFDIO_COPY as _, &raw mut arg) };
+        placed(done, arg.copy)
+    }
+
+    /// Puts zeros there. As [`Self::copy`]; `EINVAL` where pages are of hugetlbfs.
+    pub(crate) fn zero(&self, address: u64, len: u64) -> Result<u64, Errno> {
+        let mut arg = Fill { start: address, len, mode: 0, filled: 0 };
+        // SAFETY: `arg` has the layout of struct uffdio_zeropage.
+        let done = unsafe { libc::ioctl(self.uffd.as_raw_fd(), UFFDIO_ZEROPAGE as _, &raw mut arg) };
+        placed(done, arg.filled)
+    }
+
+    /// Makes whoever touches these addresses fail (SIGBUS) rather than wait for ever. As [`Self::copy`].
+    pub(crate) fn poison(&self, address: u64, len: u64) -> Result<u64, Errno> {
+        let mut arg = Fill { start: address, len, mode: 0, filled: 0 };
+        // SAFETY: `arg` has the layout of struct uffdio_poison.
+        let done = unsafe { libc::ioctl(self.uffd.as_raw_fd(), UFFDIO_POISON as _, &raw mut arg) };
+        placed(done, arg.filled)
+    }
+
+    /// Wakes whoever waits for a page there; whose page is still missing asks again.
+    pub(crate) fn wake(&self, address: u64, len: u64) {
+        // Fails only for a range that is no range, and then nobody waits there.
+        let _ = self.uffd.wake(address as *mut libc::c_void, len as usize);
+    }
+
+    /// Makes these addresses ordinary memory, whose missing pages are zero, and wakes whoever waits there.
+    pub(crate) fn unregister(&self, address: u64, len: u64) -> Result<(), Errno> {
+        match self.uffd.unregister(address as *mut libc::c_void, len as usize) {
+            Err(userfaultfd::Error::SystemError(errno)) => Err(Errno::from_raw_os_error(errno as i32)),
+            Err(_) => Err(Errno::IO),
+            Ok(()) => Ok(()),
+        }
+    }
+}
+
+impl AsFd for Memory {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.uffd.as_fd()
+    }
+}
+
+/// What a call that places pages has done. The kernel says `EAGAIN` both for a part that was placed, with its length,
+/// and for nothing, with a negative number in its place.
+fn placed(done: libc::c_int, count: i64) -> Result<u64, Errno> {
+    if done == 0 {
+        return Ok(count.unsigned_abs());
+    }
+    let errno = Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::IO);
+    match u64::try_from(count) {
+        Ok(count) if errno == Errno::AGAIN && count > 0 => Ok(count),
+        _ => Err(errno),
+    }
+}
+
+fn known(event: Raw) -> impl Iterator<Item = Event> {
+    let at = |pointer: *mut libc::c_void| pointer as u64;
+    let mut second = None;
+    let first = match event {
+        Raw::Pagefault { rw, addr, .. } => Event::Fault { address: at(addr), write: rw == ReadWrite::Write },
+        Raw::Remove { start, end } => Event::Removed(at(start)..at(end)),
+        Raw::Unmap { start, end } => Event::Unmapped(at(start)..at(end)),
+        Raw::Remap { from, to, len } => {
+            second = Some(Event::Unmapped(at(to)..at(to).saturating_add(len as u64)));
+            Event::Unmapped(at(from)..at(from).saturating_add(len as u64))
+        }
+        Raw::Fork { uffd } => {
+            drop(uffd);
+            Event::Forked
+        }
+    };
+    std::iter::once(first).chain(second)
+}
