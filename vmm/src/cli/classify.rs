@@ -146,12 +146,9 @@ fn of_restore(error: &restore::Error) -> Option<(Exit, Option<String>)> {
 }
 
 fn of_directory(error: &dir::Error) -> (Exit, Option<String>) {
-    if let dir::Error::Packed { path } = error {
-        let hint = format!(
-            "unpack it with `rekindle unpack {} --out IMAGE`, or restore it with `--memory-mode lazy`",
-            path.display()
-        );
-        return (Exit::Usage, Some(hint));
+    if let dir::Error::Packed { .. } = error {
+        let hint = "restore it with --memory-mode lazy, or `rekindle unpack` it first";
+        return (Exit::Failed, Some(hint.to_owned()));
     }
     let cause = error.source().and_then(|cause| cause.downcast_ref());
     (of_format(error.kind()), cause.and_then(path_hint))
