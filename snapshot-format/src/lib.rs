@@ -1,4 +1,6 @@
 #![doc = include_str!("../FORMAT.md")]
+//!
+#![doc = include_str!("../PARTS.md")]
 #![forbid(unsafe_code)]
 
 pub mod codec;

@@ -1,6 +1,6 @@
 //! Every number that is on disks somewhere, held fast.
 //!
-//! A number here changes together with FORMAT.md and the goldens, or not at all.
+//! A number here changes together with FORMAT.md or PARTS.md and the goldens, or not at all.
 
 use crate::codec::{Blob, Words};
 use crate::pages;

@@ -44,3 +44,23 @@ fn checking_an_index_allocates_no_more_than_the_index() {
     let used = allocation_counter::measure(|| drop(MemoryIndex::try_from(state.clone())));
     assert!(used.bytes_max < 1024, "{} bytes", used.bytes_max);
 }
+
+/// A count that the length contradicts is found out before room is made for it.
+#[test]
+fn parts_that_lie_about_their_counts_allocate_nothing_for_them() {
+    let (set, pack) = (samples::working_set().encode(), samples::pack_index().encode());
+    for count in [17_u64, 1 << 20, 1 << 24, u64::MAX] {
+        for (good, at) in [(&set, 32), (&pack, 32), (&pack, 40)] {
+            // Memory is counted in pages.
+            let value = if at == 32 && good == &pack { count.saturating_mul(4096) & !4095 } else { count };
+            let mut file = good.clone();
+            file[at..at + 8].copy_from_slice(&value.to_le_bytes());
+            reseal::checksum_of(&mut file);
+            let used = allocation_counter::measure(|| {
+                assert!(oracle::check_working_set(&file).is_none());
+                assert!(oracle::check_pack(&file).is_none());
+            });
+            assert!(used.bytes_max < 1024, "{count:#x} at {at}: {} bytes", used.bytes_max);
+        }
+    }
+}

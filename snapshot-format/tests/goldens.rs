@@ -1,8 +1,10 @@
 //! Images that earlier versions of this crate wrote: every build loads all of them.
 
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use snapshot_format::pages::verify;
+use snapshot_format::pages::pack::Coding;
+use snapshot_format::pages::{PackIndex, verify};
 use snapshot_format::state::{
     AcpiPmState, ChipsetState, ClockState, I8042State, IdentityState, ManifestState, MemoryState,
     OverlayState, PvpanicState, ReadyPortState, RtcState, SerialState, VcpuState, VirtioBalloonState,
@@ -32,7 +34,7 @@ fn compare<T: Saved + std::fmt::Debug + PartialEq>(reader: &mut StateReader<'_>,
 #[test]
 fn every_golden_is_loaded_by_a_test() {
     assert_eq!(names(&golden("")), ["v1"]);
-    assert_eq!(names(&golden("v1")), ["sample"]);
+    assert_eq!(names(&golden("v1")), ["packed", "sample"]);
 }
 
 #[test]
@@ -75,4 +77,27 @@ fn v1_sample_says_what_was_written() {
 fn v1_sample_is_what_this_build_writes() {
     let image = ImageDir::open(&golden("v1/sample")).expect("the golden is there");
     assert_eq!(image.state(), samples::state_file().expect("the sample fits"));
+}
+
+/// What comes out of its frames is for `page-server` to test, which can decode them.
+#[test]
+fn v1_packed_has_an_index_and_a_working_set() {
+    let image = ImageDir::open(&golden("v1/packed")).expect("the golden is there");
+    assert_eq!(image.part_names().expect("they can be listed"), ["memory-pack", "state", "working-set"]);
+    assert!(!image.has_memory());
+    let (image_id, index) = (samples::manifest().image_id, samples::memory_index());
+    let set = image.working_set(image_id, index.file_pages()).expect("the golden is intact");
+    assert_eq!(set.as_ref(), Some(&samples::working_set()));
+    let bytes = std::fs::read(golden("v1/packed/working-set")).expect("the golden is there");
+    assert_eq!(samples::working_set().encode(), bytes, "this build writes the same bytes");
+
+    let mut file = image.part("memory-pack").expect("it can be opened").expect("the golden is there");
+    let pack = PackIndex::read(&file).expect("the golden is intact");
+    pack.check_image(image_id, index.file_pages()).expect("it is of this image");
+    assert_eq!(pack.frames(), 1);
+    let frame = pack.frame(0);
+    assert_eq!(frame.coding, Coding::Zstd);
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes).expect("it can be read");
+    frame.check(&bytes[frame.offset as usize..]).expect("the frame is intact");
 }

@@ -50,6 +50,18 @@ pub enum Error {
         #[source]
         source: source::Error,
     },
+    /// There is nothing to pack.
+    #[error("image `{}` is packed already", path.display())]
+    AlreadyPacked {
+        /// The image.
+        path: PathBuf,
+    },
+    /// There is nothing to unpack.
+    #[error("image `{}` is not packed", path.display())]
+    NotPacked {
+        /// The image.
+        path: PathBuf,
+    },
     /// Memory cannot be read while it is packed or unpacked.
     #[error("cannot read the memory that is to be copied")]
     Copy(#[source] source::Error),
@@ -82,6 +94,7 @@ impl Error {
                 source::Error::Damaged { .. } | source::Error::Changed { .. } => ErrorKind::Damaged,
                 source::Error::Read { .. } => ErrorKind::Io,
             },
+            Self::AlreadyPacked { .. } | Self::NotPacked { .. } => ErrorKind::Refused,
             Self::Write { .. } | Self::Compress(_) => ErrorKind::Io,
         }
     }

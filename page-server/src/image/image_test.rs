@@ -151,3 +151,13 @@ fn a_working_set_comes_along_and_a_bad_one_is_left_out() {
     assert!(served.working_set().is_none());
     assert_eq!(content(&served).unwrap(), samples::memory_file());
 }
+
+/// Frames that earlier versions compressed, decoded by this one.
+#[test]
+fn the_packed_golden_gives_the_samples_memory() {
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../snapshot-format/goldens/v1/packed");
+    let served = open(&golden).unwrap();
+    assert_eq!(content(&served).unwrap(), samples::memory_file());
+    assert_eq!(served.working_set(), Some(&samples::working_set()));
+    assert_eq!(verify(&golden).unwrap(), 4 * 4096);
+}

@@ -17,14 +17,18 @@ use crate::source::{
     BlockCache, Cached, Checked, Layered, MemoryFile, Pack, PackError, PageSource, Policy, Retry,
 };
 
+mod convert;
 mod error;
 mod pack;
 
+#[cfg(test)]
+mod convert_test;
 #[cfg(test)]
 mod image_test;
 #[cfg(test)]
 mod pack_test;
 
+pub use convert::{pack, unpack, verify};
 pub use error::Error;
 pub use pack::{Packed, pack_memory, unpack_memory};
 

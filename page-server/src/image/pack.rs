@@ -73,6 +73,23 @@ pub fn unpack_memory(source: &dyn PageSource, out: &File) -> Result<ChunkSums, E
     Ok(sums)
 }
 
+/// The checksums of all of `source`.
+///
+/// # Errors
+/// It cannot be read, or is damaged.
+pub(super) fn sums_of(source: &dyn PageSource) -> Result<ChunkSums, Error> {
+    let pages = PageCount::from_bytes(source.len()).expect("a source has the length of a memory file");
+    let mut sums = ChunkSums::new(pages);
+    each_frame(source, |offset, memory| {
+        let (bytes, _) = memory.unwrap_or_default().as_chunks::<{ PAGE_BYTES as usize }>();
+        for (page, bytes) in (offset / PAGE_BYTES..).zip(bytes) {
+            sums.add(page, bytes).expect("within the file");
+        }
+        Ok(())
+    })?;
+    Ok(sums)
+}
+
 /// Calls `take` for each 64 KiB with its offset and its bytes, or without if all of them are zero.
 fn each_frame(
     source: &dyn PageSource,

@@ -36,7 +36,7 @@ pub use index::MemoryIndex;
 pub use layout::{FileOffset, Gpa, PageCount, Region};
 pub use pack::PackIndex;
 pub use sums::{ChunkSums, chunk_sum, page_sum};
-pub use verify::{GuestRanges, verify};
+pub use verify::{GuestRanges, check_sums, verify};
 
 /// Bytes of a page.
 pub const PAGE_BYTES: u64 = 4096;

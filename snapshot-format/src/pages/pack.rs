@@ -1,6 +1,6 @@
 //! The index of a `memory-pack`: where each 64 KiB of guest memory lies in the file, and whether it is what was written.
 //!
-//! Owns the bytes of header and index and their checks. What turns 64 KiB into fewer bytes and back is the business of
+//! Owns the bytes of header and index, as PARTS.md has them, and their checks. What turns 64 KiB into fewer bytes and back is the business of
 //! whoever reads frames; nothing here knows it.
 //!
 //! ```text

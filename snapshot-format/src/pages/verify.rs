@@ -7,7 +7,7 @@ use std::os::unix::fs::FileExt;
 
 use super::extents::next_extent;
 use super::sums::{Page, data_page_sum, is_zero};
-use super::{CHUNK_BYTES, CHUNK_PAGES, Error, MemoryIndex, PAGE_BYTES};
+use super::{CHUNK_BYTES, CHUNK_PAGES, ChunkSums, Error, MemoryIndex, PAGE_BYTES};
 
 /// Guest-physical addresses, for a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,6 +50,21 @@ pub fn verify(memory: &File, index: &MemoryIndex) -> Result<(), Error> {
             }
             at += piece.len() as u64;
         }
+    }
+    check.finish()
+}
+
+/// Compares the sums of memory that was read in another way with the index.
+///
+/// # Errors
+/// The length differs, the first chunk that differs, or the number of pages with data.
+pub fn check_sums(index: &MemoryIndex, sums: ChunkSums) -> Result<(), Error> {
+    let (file_pages, data_pages, sums) = sums.into_parts();
+    index.check_len(file_pages.bytes())?;
+    let mut check = Check { index, next: 0, sum: 0, data_pages };
+    for (chunk, sum) in (0..).zip(sums) {
+        check.advance(chunk)?;
+        check.sum = sum;
     }
     check.finish()
 }

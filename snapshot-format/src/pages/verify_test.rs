@@ -108,3 +108,26 @@ fn a_terabyte_of_holes_takes_no_time() {
         verify(&file, &index).unwrap();
     }
 }
+
+#[test]
+fn sums_that_were_made_in_another_way_are_compared_chunk_by_chunk() {
+    let index = samples::memory_index();
+    let sums = |change: fn(&mut Vec<u8>)| {
+        let mut bytes = samples::memory_file();
+        change(&mut bytes);
+        let mut sums = ChunkSums::new(PageCount::from_bytes(bytes.len() as u64).unwrap());
+        for (page, bytes) in (0..).zip(bytes.as_chunks::<4096>().0) {
+            sums.add(page, bytes).unwrap();
+        }
+        sums
+    };
+    check_sums(&index, sums(|_| ())).unwrap();
+    let refused = check_sums(&index, sums(|bytes| bytes[4096] = 1)).unwrap_err();
+    assert!(matches!(refused, Error::Chunk { chunk: 0, .. }), "{refused}");
+    let refused = check_sums(&index, sums(|bytes| bytes.truncate(4096))).unwrap_err();
+    assert!(matches!(refused, Error::FileLength { .. }), "{refused}");
+    let mut state = index.to_state();
+    state.data_pages -= 1;
+    let refused = check_sums(&MemoryIndex::try_from(state).unwrap(), sums(|_| ())).unwrap_err();
+    assert!(matches!(refused, Error::DataPageCount { .. }), "{refused}");
+}

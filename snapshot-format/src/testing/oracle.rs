@@ -1,7 +1,8 @@
 //! What must hold of any bytes at all.
 
 use crate::error::Error;
-use crate::pages::{self, MemoryIndex};
+use crate::pages::pack::Coding;
+use crate::pages::{self, MemoryIndex, PackIndex, PageCount};
 use crate::section::Kind;
 use crate::state::{
     AcpiPmState, ChipsetState, ClockState, I8042State, IdentityState, ManifestState, MemoryState,
@@ -9,7 +10,7 @@ use crate::state::{
     VirtioBlkState, VirtioNetState, VirtioRngState, VirtioVsockState,
 };
 use crate::state_file::{StateReader, StateWriter};
-use crate::{Saved, codec};
+use crate::{Saved, WorkingSet, codec};
 
 /// Takes every section of `file` and writes them all to a new file.
 ///
@@ -68,5 +69,47 @@ pub fn check_index(bytes: &[u8]) -> Option<MemoryIndex> {
     }
     assert!(guest_end <= pages::MAX_GUEST_ADDRESS && file_end <= index.file_pages().bytes());
     assert!(index.guest_bytes() <= index.file_pages().bytes());
+    Some(index)
+}
+
+/// Takes `bytes` for a working set of the image that they name, with the largest memory file there is, and checks it if
+/// they are one.
+///
+/// # Panics
+/// A working set was accepted that is written in another way, or that has a page twice or beyond the file.
+pub fn check_working_set(bytes: &[u8]) -> Option<WorkingSet> {
+    let image_id = *bytes.get(16..)?.first_chunk()?;
+    let file_pages = PageCount::from_bytes(pages::MAX_MEMORY_BYTES).expect("the bound itself");
+    let set = WorkingSet::parse(bytes, image_id, file_pages).ok()?;
+    assert_eq!(set.encode(), bytes);
+    let mut runs = set.runs().to_vec();
+    runs.sort_by_key(|run| run.first);
+    let mut free = 0;
+    for run in &runs {
+        assert!(run.pages > 0 && run.first >= free, "page {} twice", run.first);
+        free = run.first + run.pages;
+    }
+    assert!(free <= file_pages.get() && set.written_pages() <= set.pages());
+    Some(set)
+}
+
+/// Takes `bytes` for the beginning of a pack that is as long as they say, and checks the index if there is one.
+///
+/// # Panics
+/// An index was accepted that is written in another way, or whose frames do not lie one behind the other to the end.
+pub fn check_pack(bytes: &[u8]) -> Option<PackIndex> {
+    let pack_len = u64::from_le_bytes(*bytes.get(48..)?.first_chunk()?);
+    let index = PackIndex::parse(bytes, pack_len).ok()?;
+    let encoded = index.encode();
+    assert!(bytes.starts_with(&encoded));
+    let (mut offset, mut memory) = (encoded.len() as u64, 0);
+    for number in 0..index.frames() {
+        let frame = index.frame(number);
+        assert!(frame.offset == offset && frame.len <= frame.memory_bytes);
+        assert_eq!(frame.len == 0, frame.coding == Coding::Zero);
+        offset += frame.len as u64;
+        memory += frame.memory_bytes as u64;
+    }
+    assert_eq!((offset, memory), (pack_len, index.file_pages().bytes()));
     Some(index)
 }

@@ -5,7 +5,8 @@
 use crate::codec::{Blob, Words};
 use crate::error::Error;
 use crate::header::Architecture;
-use crate::pages::{ChunkSums, FileOffset, Gpa, MemoryIndex, PAGE_BYTES, PageCount, Region};
+use crate::pages::pack::Entry;
+use crate::pages::{ChunkSums, FileOffset, Gpa, MemoryIndex, PAGE_BYTES, PackIndex, PageCount, Region};
 use crate::state::{
     AcpiPmState, ChipsetState, ClockState, CpuidEntryState, CpuidWordState, DebugRegsState,
     DescriptorTableState, EventsState, HostNeedsState, I8042State, IdentityState, IoapicState, ManifestState,
@@ -15,6 +16,7 @@ use crate::state::{
     VirtioVsockState, VirtqueueState, VsockResetState, XcrState,
 };
 use crate::state_file::StateWriter;
+use crate::working_set::{Run, WorkingSet};
 
 /// Guest RAM of the sample: 8 pages from 0, 8 pages from 4 GiB.
 pub const MEMORY_BYTES: u64 = 16 * PAGE_BYTES;
@@ -46,6 +48,18 @@ pub fn memory_index() -> MemoryIndex {
         sums.add(page as u64, bytes).expect("within the file");
     }
     MemoryIndex::new(vec![region(0, 0), region(4 << 30, half)], sums).expect("the regions fit the file")
+}
+
+/// The working set of an image of [`memory_file`]: a run that was read, one of two pages that were written.
+pub fn working_set() -> WorkingSet {
+    let runs = vec![Run { first: 15, pages: 1, written: false }, Run { first: 2, pages: 2, written: true }];
+    WorkingSet::new(manifest().image_id, runs, memory_index().file_pages()).expect("the runs fit the file")
+}
+
+/// The index of a pack of [`memory_file`] with frames that are not what they should be: for tests of the index alone.
+pub fn pack_index() -> PackIndex {
+    let entries = vec![Entry::of(0, &[7; 100])];
+    PackIndex::new(manifest().image_id, memory_index().file_pages(), entries).expect("memory of one frame")
 }
 
 /// A `state` file with a section of every kind, and two of the kinds that can have several.

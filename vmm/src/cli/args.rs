@@ -73,6 +73,10 @@ pub(super) enum Command {
     Inspect(InspectArgs),
     /// Check every byte of an image against its checksums
     Verify(VerifyArgs),
+    /// Write an image again with its memory compressed, to be kept or served
+    Pack(PackArgs),
+    /// Write a packed image again with its memory as it was
+    Unpack(PackArgs),
     /// Show what this host can do, and what to change where it cannot
     Doctor(DoctorArgs),
     /// Boot the built-in guest, snapshot it, restore it, and show the times
@@ -284,6 +288,18 @@ pub(super) struct VerifyArgs {
     /// Image to check
     #[arg(value_name = "IMAGE")]
     pub(super) image: PathBuf,
+}
+
+/// For `pack` and `unpack`.
+#[derive(Debug, Args)]
+#[command(after_help = EXIT_CODES)]
+pub(super) struct PackArgs {
+    /// Image to read
+    #[arg(value_name = "IMAGE")]
+    pub(super) image: PathBuf,
+    /// Image to write; must not exist
+    #[arg(long, value_name = "IMAGE")]
+    pub(super) out: PathBuf,
 }
 
 #[derive(Debug, Args)]

@@ -4,8 +4,9 @@ use std::error::Error;
 use std::io;
 use std::path::Path;
 
+use page_server::image;
 use rustix::io::Errno;
-use snapshot_format::{ErrorKind, dir};
+use snapshot_format::{ErrorKind, dir, working_set};
 use vmm::device::virtio;
 use vmm::device::virtio::{blk, net, vsock};
 use vmm::memory::lazy;
@@ -86,6 +87,13 @@ fn meaning(error: &(dyn Error + 'static)) -> Option<(Exit, Option<String>)> {
     if let Some(error) = error.downcast_ref::<restore::Error>() {
         return of_restore(error);
     }
+    if let Some(error) = error.downcast_ref::<image::Error>() {
+        return Some(of_served(error));
+    }
+    if let Some(error) = error.downcast_ref::<working_set::Error>() {
+        let hint = "it is only a hint: remove the file `working-set`, or record it again";
+        return Some((of_format(error.kind()), Some(hint.to_owned())));
+    }
     if let Some(error) = error.downcast_ref::<snapshot::Error>() {
         return Some((Exit::Failed, error.hint().map(str::to_owned)));
     }
@@ -144,14 +152,7 @@ fn of_restore(error: &restore::Error) -> Option<(Exit, Option<String>)> {
     let again = || Some("bake the image again, or take another copy of it".to_owned());
     let look = |path: &Path| Some(format!("`rekindle inspect {}` shows what it is", path.display()));
     match error {
-        restore::Error::Directory(dir::Error::Packed { .. }) => {
-            let hint = "restore it with --memory-mode lazy, or `rekindle unpack` it first";
-            Some((Exit::Failed, Some(hint.to_owned())))
-        }
-        restore::Error::Directory(source) => {
-            let cause = source.source().and_then(|cause| cause.downcast_ref());
-            Some((of_format(source.kind()), cause.and_then(path_hint)))
-        }
+        restore::Error::Directory(source) => Some(of_directory(source)),
         restore::Error::State { path, source } => match of_format(source.kind()) {
             Exit::Unsupported => Some((Exit::Unsupported, look(path))),
             exit => Some((exit, again())),
@@ -171,6 +172,30 @@ fn of_restore(error: &restore::Error) -> Option<(Exit, Option<String>)> {
         | restore::Error::Machine(_)
         | restore::Error::Map(_)
         | restore::Error::Pages(_) => None,
+    }
+}
+
+fn of_directory(error: &dir::Error) -> (Exit, Option<String>) {
+    if let dir::Error::Packed { .. } = error {
+        let hint = "restore it with --memory-mode lazy, or `rekindle unpack` it first";
+        return (Exit::Failed, Some(hint.to_owned()));
+    }
+    let cause = error.source().and_then(|cause| cause.downcast_ref());
+    (of_format(error.kind()), cause.and_then(path_hint))
+}
+
+/// What is packed, unpacked or served.
+fn of_served(error: &image::Error) -> (Exit, Option<String>) {
+    match error {
+        image::Error::Directory(error) => of_directory(error),
+        image::Error::AlreadyPacked { .. } | image::Error::NotPacked { .. } => {
+            (Exit::Usage, Some("`rekindle inspect` shows how an image keeps its memory".to_owned()))
+        }
+        _ => {
+            let exit = of_format(error.kind());
+            let again = || "bake the image again, or take another copy of it".to_owned();
+            (exit, (exit == Exit::Damaged).then(again))
+        }
     }
 }
 

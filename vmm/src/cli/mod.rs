@@ -16,6 +16,7 @@ mod exit;
 mod inspect;
 mod narration;
 mod output;
+mod pack;
 mod pages;
 mod power;
 mod restore;
@@ -37,6 +38,8 @@ mod args_test;
 #[cfg(test)]
 mod exit_test;
 #[cfg(test)]
+mod pack_test;
+#[cfg(test)]
 mod snapshot_test;
 #[cfg(test)]
 mod terminal_test;
@@ -56,6 +59,8 @@ pub(crate) fn run(cli: Cli) -> Result<()> {
         Command::Stop(args) => power::stop(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Verify(args) => verify::run(&args),
+        Command::Pack(args) => pack::pack(&args),
+        Command::Unpack(args) => pack::unpack(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Demo(args) => demo::run(&args),
     }

@@ -10,7 +10,7 @@ use snapshot_format::state::{
 use vmm::device::virtio::VirtioSetState;
 
 use super::render::human;
-use super::{SectionView, View, devices};
+use super::{MemoryView, SectionView, View, WorkingSetView, devices};
 
 fn manifest() -> ManifestState {
     ManifestState {
@@ -36,7 +36,7 @@ fn manifest() -> ManifestState {
 
 fn view(manifest: ManifestState) -> View {
     let sections = vec![SectionView { name: "vcpu:0".into(), version: 1, bytes: 9000 }];
-    View::new(Path::new("warm"), manifest, Some(devices::of(&virtio())), sections)
+    View::new(Path::new("warm"), manifest, MemoryView::Plain, None, Some(devices::of(&virtio())), sections)
 }
 
 fn virtio() -> VirtioSetState {
@@ -126,4 +126,24 @@ fn a_hostile_image_steers_no_terminal_and_forges_no_line() {
     assert!(text.chars().all(|c| c == '\n' || !c.is_control()), "{text:?}");
     assert_eq!(text.lines().filter(|line| line.starts_with("id ")).count(), 1);
     assert!(text.contains("18446744073709551615 bytes"));
+}
+
+#[test]
+fn how_memory_is_kept_and_what_is_touched_first_are_shown() {
+    let line =
+        |view: &View, name: &str| human(view).lines().find(|line| line.starts_with(name)).map(str::to_owned);
+    let mut view = view(manifest());
+    assert_eq!(line(&view, "working"), None);
+    assert_eq!(serde_json::to_value(&view).unwrap()["memory"]["kept"], "plain");
+    view.memory = MemoryView::Packed { bytes: 5 << 19 };
+    view.working_set = Some(WorkingSetView::Good { pages: 300, written_pages: 20 });
+    assert_eq!(line(&view, "memory").unwrap(), "memory        256M, packed, 2.5 MiB");
+    assert_eq!(line(&view, "working").unwrap(), "working set   300 pages, 20 written");
+    let json = serde_json::to_value(&view).unwrap();
+    assert_eq!(json["memory"], serde_json::json!({ "kept": "packed", "bytes": 5 << 19 }));
+    assert_eq!(json["working_set"], serde_json::json!({ "pages": 300, "written_pages": 20 }));
+    view.memory = MemoryView::Elsewhere;
+    view.working_set = Some(WorkingSetView::Unusable { error: "so".into() });
+    assert_eq!(line(&view, "memory").unwrap(), "memory        256M, not in the image");
+    assert_eq!(line(&view, "working").unwrap(), "working set   unusable: so");
 }

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use vmm::config::MemorySize;
 
 use super::super::exit::printable;
-use super::view::{HostView, SectionView, View};
+use super::view::{HostView, MemoryView, SectionView, View, WorkingSetView};
 
 /// A table: the image first, then what it needs, then its devices and its sections.
 pub(super) fn human(view: &View) -> String {
@@ -21,6 +21,8 @@ pub(super) fn human(view: &View) -> String {
         cmdline,
         vcpus,
         memory_bytes,
+        memory: kept,
+        working_set,
         host,
         devices,
         sections,
@@ -36,7 +38,14 @@ pub(super) fn human(view: &View) -> String {
     table.row("guest", guest);
     table.row("command line", cmdline);
     table.row("vCPUs", &vcpus.to_string());
-    table.row("memory", &memory(*memory_bytes));
+    table.row("memory", &(memory(*memory_bytes) + &how_kept(kept)));
+    match working_set {
+        Some(WorkingSetView::Good { pages, written_pages }) => {
+            table.row("working set", &format!("{pages} pages, {written_pages} written"));
+        }
+        Some(WorkingSetView::Unusable { error }) => table.row("working set", &format!("unusable: {error}")),
+        None => {}
+    }
     table.row("needs CPU", cpu_vendor);
     table.row("needs KVM", kvm_kind);
     table.row("needs TSC", &format!("{tsc_khz} kHz"));
@@ -58,6 +67,15 @@ pub(super) fn human(view: &View) -> String {
 /// A size that this build could boot with is shown as it would be typed.
 fn memory(bytes: u64) -> String {
     MemorySize::from_bytes(bytes).map_or_else(|_| format!("{bytes} bytes"), |size| size.to_string())
+}
+
+/// A file to be mapped is what one expects.
+fn how_kept(memory: &MemoryView) -> String {
+    match memory {
+        MemoryView::Plain => String::new(),
+        MemoryView::Packed { bytes } => format!(", packed, {:.1} MiB", *bytes as f64 / f64::from(1 << 20)),
+        MemoryView::Elsewhere => ", not in the image".to_owned(),
+    }
 }
 
 #[derive(Default)]

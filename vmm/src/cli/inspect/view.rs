@@ -27,10 +27,41 @@ pub(in crate::cli) struct View {
     pub(super) cmdline: String,
     pub(super) vcpus: u32,
     pub(super) memory_bytes: u64,
+    pub(super) memory: MemoryView,
+    pub(super) working_set: Option<WorkingSetView>,
     pub(super) host: HostView,
     /// The virtio devices; none of their states is of use if one is of a version that this build cannot read.
     pub(super) devices: Option<Vec<DeviceView>>,
     pub(super) sections: Vec<SectionView>,
+}
+
+/// How the image keeps its memory.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "kept", rename_all = "kebab-case")]
+pub(in crate::cli) enum MemoryView {
+    /// In a file, to be mapped.
+    Plain,
+    /// Compressed.
+    Packed {
+        /// Length of the pack.
+        bytes: u64,
+    },
+    /// A page server has it.
+    Elsewhere,
+}
+
+/// What a restored guest touches first.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub(in crate::cli) enum WorkingSetView {
+    Good {
+        pages: u64,
+        written_pages: u64,
+    },
+    /// Of a later version, or damaged.
+    Unusable {
+        error: String,
+    },
 }
 
 /// What the image needs of a host.
@@ -69,6 +100,8 @@ impl View {
     pub(in crate::cli) fn new(
         image: &Path,
         manifest: ManifestState,
+        memory: MemoryView,
+        working_set: Option<WorkingSetView>,
         devices: Option<Vec<DeviceView>>,
         sections: Vec<SectionView>,
     ) -> Self {
@@ -97,6 +130,8 @@ impl View {
             cmdline,
             vcpus,
             memory_bytes,
+            memory,
+            working_set,
             host: HostView::new(host),
             devices,
             sections,
