@@ -14,6 +14,8 @@ use rustix::net::{
     AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, listen, socket_with,
 };
 
+use crate::sys::leftover::{self, Listed};
+
 /// Why nobody can listen at a path.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -54,6 +56,8 @@ pub struct ListeningSocket {
     path: PathBuf,
     /// Device and inode of the file as it was made: somebody else's file at the path is left alone.
     identity: (u64, u64),
+    /// Removed also if the process ends without dropping this.
+    _listed: Listed,
 }
 
 impl ListeningSocket {
@@ -81,9 +85,10 @@ impl ListeningSocket {
         .map_err(|errno| fail(errno.into()))?;
         let absolute = std::path::absolute(path).map_err(fail)?;
         let made = fs::symlink_metadata(&absolute).map_err(fail)?;
+        let identity = (made.dev(), made.ino());
+        let listed = leftover::list(&absolute, identity);
         // From here on the file is removed whatever fails.
-        let socket =
-            Self { listener: UnixListener::from(socket), path: absolute, identity: (made.dev(), made.ino()) };
+        let socket = Self { listener: UnixListener::from(socket), path: absolute, identity, _listed: listed };
         listen(&socket.listener, backlog).map_err(|errno| fail(errno.into()))?;
         Ok(socket)
     }

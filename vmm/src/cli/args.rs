@@ -5,13 +5,13 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 use vmm::config::{
-    BakeConfig, BootConfig, CpuCount, Error, KernelConfig, MemoryMode, MemorySize, ReadyConfig, ReclaimLimit,
-    ReportTarget, RestoreConfig, SerialConfig, Timeout, VmConfig,
+    BakeConfig, BootConfig, CpuCount, Error, KernelConfig, MemoryConfig, MemoryMode, MemorySize,
+    PagesTimeout, ReadyConfig, ReclaimLimit, RecordTime, ReportTarget, RestoreConfig, SerialConfig, Switch,
+    Timeout, VmConfig,
 };
 
 use super::devices::{DeviceArgs, OverrideArgs};
 use super::exit::EXIT_CODES;
-use super::later::LaterArgs;
 use super::value;
 
 /// Boot a guest once, snapshot it, and bring it back in milliseconds, as often as you like.
@@ -103,14 +103,11 @@ pub(super) struct VmArgs {
     cpus: CpuCount,
     #[command(flatten)]
     devices: DeviceArgs,
-    #[command(flatten)]
-    later: LaterArgs,
 }
 
 impl VmArgs {
     fn into_config(self, serial: SerialConfig) -> Result<VmConfig, Error> {
-        let Self { kernel, initrd, cmdline, memory, cpus, devices, later } = self;
-        later.refuse()?;
+        let Self { kernel, initrd, cmdline, memory, cpus, devices } = self;
         let kernel = KernelConfig::from_paths(kernel, initrd)?;
         Ok(VmConfig { kernel, cmdline, memory, cpus, serial, devices: devices.into_config()? })
     }
@@ -203,9 +200,34 @@ pub(super) struct RestoreArgs {
     /// Image to restore
     #[arg(value_name = "IMAGE")]
     image: PathBuf,
-    /// How memory comes back: mmap reads pages from the image as the guest touches them, and never writes the image
-    #[arg(long, value_name = "MODE", default_value = "mmap", value_parser = value::text::<MemoryMode>)]
-    memory_mode: MemoryMode,
+    /// How memory comes back: mmap reads pages from the image as the guest touches them, and never writes the image;
+    /// lazy has them delivered, by a thread of this process or by a page server [default: mmap, with --pages lazy]
+    #[arg(long, value_name = "MODE", value_parser = value::text::<MemoryMode>)]
+    memory_mode: Option<MemoryMode>,
+    /// Unix socket of the page server that delivers memory; of the image, `state` has to be here
+    #[arg(long, value_name = "SOCKET")]
+    pages: Option<PathBuf>,
+    /// How long a page may take, and a page server may be away, before the VM is given up: a whole number with ms, s or
+    /// m, 100ms to 10m [default: 10s]
+    #[arg(long, value_name = "TIME", value_parser = value::text::<PagesTimeout>)]
+    pages_timeout: Option<PagesTimeout>,
+    /// Whether pages that the image says guests touch first are brought in beside the running guest: on or off
+    #[arg(long, value_name = "WHETHER", default_value = "on", value_parser = value::text::<Switch>)]
+    prefetch: Switch,
+    /// Watch which pages the guest touches, for so long or until it ends, and add them to the image, for later restores
+    /// to prefetch: a whole number with ms, s or m, 1ms to 10m [without a time: 5s]
+    #[arg(
+        long,
+        value_name = "TIME",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "5s",
+        value_parser = value::text::<RecordTime>
+    )]
+    record: Option<RecordTime>,
+    /// Write every fault that this process delivers a page for to a file [default: none]
+    #[arg(long, value_name = "FILE")]
+    trace: Option<PathBuf>,
     /// The guest's console: stdio, null or file:PATH (created or emptied). On a terminal, Ctrl-A x ends the VM
     /// [default: stdio]
     #[arg(long, value_name = "WHERE", value_parser = value::serial())]
@@ -219,18 +241,18 @@ pub(super) struct RestoreArgs {
     report: Option<ReportTarget>,
     #[command(flatten)]
     overrides: OverrideArgs,
-    #[command(flatten)]
-    later: LaterArgs,
 }
 
 impl TryFrom<RestoreArgs> for RestoreConfig {
     type Error = Error;
 
     fn try_from(args: RestoreArgs) -> Result<Self, Error> {
-        let RestoreArgs { image, memory_mode, serial, api_socket, report, overrides, later } = args;
-        later.refuse()?;
-        let (serial, overrides) = (serial.unwrap_or_default(), overrides.into_config()?);
-        Ok(Self { image, memory_mode, serial, overrides, report, api_socket })
+        let RestoreArgs { image, memory_mode, pages, pages_timeout, prefetch, record, trace, .. } = &args;
+        let memory = MemoryConfig::new(*memory_mode, pages.clone(), *pages_timeout, trace.clone())?;
+        let (image, prefetch, record) = (image.clone(), *prefetch, *record);
+        let (serial, overrides) = (args.serial.unwrap_or_default(), args.overrides.into_config()?);
+        let (report, api_socket) = (args.report, args.api_socket);
+        Ok(Self { image, memory, prefetch, record, serial, overrides, report, api_socket })
     }
 }
 

@@ -9,6 +9,7 @@ use rustix::io::Errno;
 use snapshot_format::{ErrorKind, dir, working_set};
 use vmm::device::virtio;
 use vmm::device::virtio::{blk, net, vsock};
+use vmm::memory::lazy;
 use vmm::{config, control, machine, restore, snapshot, socket, supervisor, vcpu};
 
 use super::doctor;
@@ -74,6 +75,12 @@ fn meaning(error: &(dyn Error + 'static)) -> Option<(Exit, Option<String>)> {
         let hint = "`rekindle verify IMAGE`; never modify an image that is in use";
         return Some((Exit::Damaged, Some(hint.to_owned())));
     }
+    if error.is::<lazy::Lost>() {
+        return Some((Exit::GuestFailed, Some(PAGES_HINT.to_owned())));
+    }
+    if let Some(error) = error.downcast_ref::<lazy::Error>() {
+        return Some(of_lazy(error));
+    }
     if let Some(error) = error.downcast_ref::<machine::Error>() {
         return of_machine(error);
     }
@@ -91,6 +98,26 @@ fn meaning(error: &(dyn Error + 'static)) -> Option<(Exit, Option<String>)> {
         return Some((Exit::Failed, error.hint().map(str::to_owned)));
     }
     None
+}
+
+const PAGES_HINT: &str = "see what the page server says; restore the guest again once it serves, with a longer \
+    --pages-timeout if it was only slow";
+
+/// What a page server, or the host, lacks.
+fn of_lazy(error: &lazy::Error) -> (Exit, Option<String>) {
+    match error {
+        lazy::Error::Uffd(_) => {
+            let hint = "let this user open /dev/userfaultfd, or set `sysctl vm.unprivileged_userfaultfd=1`; or restore \
+                with --memory-mode mmap";
+            (Exit::Unsupported, Some(hint.to_owned()))
+        }
+        lazy::Error::Connect { .. } => {
+            let hint = "start it first: `rekindle-pages serve --socket PATH IMAGE`";
+            (Exit::Failed, Some(hint.to_owned()))
+        }
+        lazy::Error::Deliver { .. } => (Exit::GuestFailed, Some(PAGES_HINT.to_owned())),
+        lazy::Error::Handshake(_) | lazy::Error::HandOver(_) | lazy::Error::Watch(_) => (Exit::Failed, None),
+    }
 }
 
 /// Without KVM nothing runs, whatever the verb; what the guest met is the guest's failure.
@@ -141,7 +168,10 @@ fn of_restore(error: &restore::Error) -> Option<(Exit, Option<String>)> {
             Some((Exit::Unsupported, Some("`rekindle doctor` says what this host lacks".to_owned())))
         }
         // The machine's own error, next in the chain, says more.
-        restore::Error::Kvm(_) | restore::Error::Machine(_) | restore::Error::Map(_) => None,
+        restore::Error::Kvm(_)
+        | restore::Error::Machine(_)
+        | restore::Error::Map(_)
+        | restore::Error::Pages(_) => None,
     }
 }
 

@@ -4,26 +4,39 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use serde::Serialize;
-use vmm::config::{MemoryMode, ReportTarget, RestoreConfig};
-use vmm::restore::{self, Report};
+use vmm::config::{MemoryConfig, ReportTarget, RestoreConfig};
+use vmm::restore::{self, Delivery, Report};
 
 use super::args::RestoreArgs;
 use super::ended;
 use super::output;
+use super::pages;
 use super::session::Session;
 use super::written::Written;
 
 /// Brings a guest back from an image and runs it until it ends.
 pub(super) fn run(args: RestoreArgs) -> Result<()> {
-    let RestoreConfig { image, memory_mode, serial, overrides, report: target, api_socket } =
+    let RestoreConfig { image, memory, prefetch, record, serial, overrides, report: target, api_socket } =
         RestoreConfig::try_from(args)?;
-    let MemoryMode::Mmap = memory_mode;
     vmm::guard_mapped_files().context("cannot handle SIGBUS")?;
     let mut session = Session::of_image(serial, api_socket, &image)?;
     let mut report = Report::default();
     let plan = report.phase("plan", || restore::plan(&image, &overrides))?;
     let target = target.map(|target| Target::open(target, &image)).transpose()?;
-    let machine = plan.restore(session.connections(None, false)?, &mut report)?;
+    let connections = session.connections(None, false)?;
+    let machine = match memory {
+        MemoryConfig::Mmap => plan.restore(connections, &mut report)?,
+        MemoryConfig::Lazy { server, timeout, trace } => {
+            let server = pages::server(server, &image, trace.as_deref())?;
+            let delivery = Delivery {
+                server,
+                prefetch: prefetch.is_on(),
+                record: record.is_some(),
+                timeout: timeout.get(),
+            };
+            plan.restore_lazily(connections, delivery, &mut report)?
+        }
+    };
     if !report.clock_behind.is_zero() {
         tracing::warn!(
             "the guest's clock is {} s behind: time is advanced by an hour at most; in the guest, `date -s \

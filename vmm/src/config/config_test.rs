@@ -122,7 +122,7 @@ fn time_limits() {
 #[test]
 fn memory_modes_and_reports() {
     assert_eq!("mmap".parse::<MemoryMode>().unwrap(), MemoryMode::Mmap);
-    assert!(matches!("lazy".parse::<MemoryMode>(), Err(Error::NotInThisVersion { .. })));
+    assert_eq!("lazy".parse::<MemoryMode>().unwrap(), MemoryMode::Lazy);
     assert!(matches!("copy".parse::<MemoryMode>(), Err(Error::MemoryMode { .. })));
     assert_eq!(ReportTarget::parse(OsStr::new("-")).unwrap(), ReportTarget::Stdout);
     assert_eq!(ReportTarget::parse(OsStr::new("./-")).unwrap(), ReportTarget::File("./-".into()));
@@ -167,4 +167,41 @@ fn socket_devices() {
         assert!(matches!(parse(text), Err(Error::VsockRecorded { .. })), "{text}");
     }
     assert!(matches!(parse("uds="), Err(Error::EmptyPath { .. })));
+}
+
+#[test]
+fn who_delivers_memory() {
+    let lazy = |server: Option<&str>| MemoryConfig::Lazy {
+        server: server.map(Into::into),
+        timeout: PagesTimeout::default(),
+        trace: None,
+    };
+    let config = |mode, server: Option<&str>| MemoryConfig::new(mode, server.map(Into::into), None, None);
+    assert_eq!(config(None, None).unwrap(), MemoryConfig::Mmap);
+    assert_eq!(config(Some(MemoryMode::Lazy), None).unwrap(), lazy(None));
+    assert_eq!(config(None, Some("s")).unwrap(), lazy(Some("s")), "--pages implies it");
+    assert_eq!(config(Some(MemoryMode::Lazy), Some("s")).unwrap(), lazy(Some("s")));
+    assert!(matches!(config(None, Some("")), Err(Error::EmptyPath { .. })));
+    let option = |result| match result {
+        Err(Error::NobodyDelivers { option }) => option,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(option(config(Some(MemoryMode::Mmap), Some("s"))), "--pages");
+    assert_eq!(option(MemoryConfig::new(None, None, Some(PagesTimeout::default()), None)), "--pages-timeout");
+    assert_eq!(option(MemoryConfig::new(None, None, None, Some("t".into()))), "--trace");
+    let elsewhere = MemoryConfig::new(None, Some("s".into()), None, Some("t".into()));
+    assert!(matches!(elsewhere, Err(Error::TraceElsewhere)));
+}
+
+#[test]
+fn times_of_pages() {
+    assert_eq!(PagesTimeout::default().to_string(), "10s");
+    assert_eq!("100ms".parse::<PagesTimeout>().unwrap().get(), Duration::from_millis(100));
+    for text in ["99ms", "11m"] {
+        assert!(matches!(text.parse::<PagesTimeout>(), Err(Error::PagesTimeoutRange { .. })), "{text}");
+    }
+    assert_eq!("5s".parse::<RecordTime>().unwrap().get(), Duration::from_secs(5));
+    assert!(matches!("11m".parse::<RecordTime>(), Err(Error::RecordRange { .. })));
+    assert!("on".parse::<Switch>().unwrap().is_on() && !"off".parse::<Switch>().unwrap().is_on());
+    assert!(matches!("no".parse::<Switch>(), Err(Error::Switch { .. })));
 }

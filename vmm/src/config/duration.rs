@@ -36,6 +36,67 @@ impl FromStr for ReclaimLimit {
     }
 }
 
+/// How long a page of guest memory may take to be delivered: from 100 ms to 10 minutes, written as a [`Timeout`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PagesTimeout(Timeout);
+
+impl PagesTimeout {
+    /// The limit.
+    #[must_use]
+    pub fn get(self) -> Duration {
+        self.0.get()
+    }
+}
+
+impl Default for PagesTimeout {
+    /// 10 s.
+    fn default() -> Self {
+        Self(Timeout(Duration::from_secs(10)))
+    }
+}
+
+impl FromStr for PagesTimeout {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let limit: Timeout = text.parse()?;
+        if !(Duration::from_millis(100)..=Duration::from_secs(600)).contains(&limit.get()) {
+            return Err(Error::PagesTimeoutRange { value: text.to_owned() });
+        }
+        Ok(Self(limit))
+    }
+}
+
+impl fmt::Display for PagesTimeout {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// For how long a guest is watched: from 1 ms to 10 minutes, written as a [`Timeout`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RecordTime(Timeout);
+
+impl RecordTime {
+    /// The time.
+    #[must_use]
+    pub fn get(self) -> Duration {
+        self.0.get()
+    }
+}
+
+impl FromStr for RecordTime {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let time: Timeout = text.parse()?;
+        if time.get() > Duration::from_secs(600) {
+            return Err(Error::RecordRange { value: text.to_owned() });
+        }
+        Ok(Self(time))
+    }
+}
+
 /// A time limit from 1 ms to 24 h, written as a whole number with `ms`, `s` or `m`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Timeout(Duration);

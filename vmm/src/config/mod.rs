@@ -21,11 +21,11 @@ pub use boot::{BootConfig, KernelConfig, VmConfig};
 pub use cpus::CpuCount;
 pub use devices::{DeviceOverrides, DevicesConfig, OverlayDir};
 pub use disk::{DiskConfig, DiskId, DiskPath};
-pub use duration::{ReclaimLimit, Timeout};
+pub use duration::{PagesTimeout, ReclaimLimit, RecordTime, Timeout};
 pub use memory::MemorySize;
 pub use net::{MacAddr, NetConfig, NetId, NetOverride, TapName};
 pub use rate::{BucketConfig, RateLimitConfig, RateUnit};
-pub use restore::{MemoryMode, ReportTarget, RestoreConfig};
+pub use restore::{MemoryConfig, MemoryMode, ReportTarget, RestoreConfig, Switch};
 pub use serial::SerialConfig;
 pub use vsock::{GuestCid, VsockConfig, VsockPath, VsockPort};
 
@@ -177,7 +177,7 @@ pub enum Error {
         value: String,
     },
     /// Not a way to bring memory back.
-    #[error("memory mode `{value}` is unknown; give mmap")]
+    #[error("memory mode `{value}` is unknown; give mmap or lazy")]
     MemoryMode {
         /// What was given.
         value: String,
@@ -243,13 +243,32 @@ pub enum Error {
         /// What it is counted in.
         unit: RateUnit,
     },
-    /// Something that a later version will have.
-    #[error("{what} is not in this version; {remedy}")]
-    NotInThisVersion {
-        /// The option or value.
-        what: &'static str,
-        /// What can be used in its place.
-        remedy: &'static str,
+    /// A page is given up on too soon, or never.
+    #[error("time limit `{value}` for a page is out of range; give 100ms to 10m")]
+    PagesTimeoutRange {
+        /// What was given.
+        value: String,
+    },
+    /// Watching takes its time from the guest.
+    #[error("`{value}` is too long to watch a guest; give 1ms to 10m")]
+    RecordRange {
+        /// What was given.
+        value: String,
+    },
+    /// Memory is mapped, and nobody delivers it.
+    #[error("{option} is of no use where memory is mapped; give --memory-mode lazy as well, or leave it out")]
+    NobodyDelivers {
+        /// The option.
+        option: &'static str,
+    },
+    /// A page server writes its own trace.
+    #[error("--trace is of the pages that this process delivers; with --pages, give it to the page server")]
+    TraceElsewhere,
+    /// Neither on nor off.
+    #[error("`{value}` is neither on nor off")]
+    Switch {
+        /// What was given.
+        value: String,
     },
     /// Neither a level nor filter directives.
     #[error("log level `{value}` is unknown; give off, error, warn, info, debug or trace")]

@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use super::{DeviceOverrides, Error, SerialConfig};
+use super::{DeviceOverrides, Error, PagesTimeout, RecordTime, SerialConfig};
 
 /// How the guest's memory comes back.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -13,6 +13,8 @@ pub enum MemoryMode {
     /// what it writes stays its own.
     #[default]
     Mmap,
+    /// Pages are delivered by a page server as the guest touches them.
+    Lazy,
 }
 
 impl FromStr for MemoryMode {
@@ -21,11 +23,84 @@ impl FromStr for MemoryMode {
     fn from_str(text: &str) -> Result<Self, Error> {
         match text {
             "mmap" => Ok(Self::Mmap),
-            "lazy" => Err(Error::NotInThisVersion {
-                what: "`--memory-mode lazy`",
-                remedy: "use --memory-mode mmap, which reads pages as the guest touches them",
-            }),
+            "lazy" => Ok(Self::Lazy),
             _ => Err(Error::MemoryMode { value: text.to_owned() }),
+        }
+    }
+}
+
+/// How the guest's memory comes back, and who brings it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MemoryConfig {
+    /// As [`MemoryMode::Mmap`].
+    Mmap,
+    /// As [`MemoryMode::Lazy`].
+    Lazy {
+        /// The socket of the page server; `None` for a thread of this process.
+        server: Option<PathBuf>,
+        /// How long a page may take.
+        timeout: PagesTimeout,
+        /// Where every fault that this process serves itself is written down; `None` for nowhere.
+        trace: Option<PathBuf>,
+    },
+}
+
+impl MemoryConfig {
+    /// From the options that say so, of which some do not go together.
+    ///
+    /// # Errors
+    /// A page server, its time limit or its trace where nobody delivers pages; a trace of another process.
+    pub fn new(
+        mode: Option<MemoryMode>,
+        server: Option<PathBuf>,
+        timeout: Option<PagesTimeout>,
+        trace: Option<PathBuf>,
+    ) -> Result<Self, Error> {
+        if server.as_ref().is_some_and(|path| path.as_os_str().is_empty()) {
+            return Err(Error::EmptyPath { what: "the page server's socket" });
+        }
+        let mode = mode.unwrap_or(if server.is_some() { MemoryMode::Lazy } else { MemoryMode::Mmap });
+        let option = match (&server, &timeout, &trace) {
+            (Some(_), _, _) => "--pages",
+            (_, Some(_), _) => "--pages-timeout",
+            (_, _, Some(_)) => "--trace",
+            _ => "",
+        };
+        match mode {
+            MemoryMode::Mmap if option.is_empty() => Ok(Self::Mmap),
+            MemoryMode::Mmap => Err(Error::NobodyDelivers { option }),
+            MemoryMode::Lazy if server.is_some() && trace.is_some() => Err(Error::TraceElsewhere),
+            MemoryMode::Lazy => Ok(Self::Lazy { server, timeout: timeout.unwrap_or_default(), trace }),
+        }
+    }
+}
+
+/// Something that is on or off.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Switch {
+    /// On.
+    #[default]
+    On,
+    /// Off.
+    Off,
+}
+
+impl Switch {
+    /// Whether it is on.
+    #[must_use]
+    pub fn is_on(self) -> bool {
+        self == Self::On
+    }
+}
+
+impl FromStr for Switch {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        match text {
+            "on" => Ok(Self::On),
+            "off" => Ok(Self::Off),
+            _ => Err(Error::Switch { value: text.to_owned() }),
         }
     }
 }
@@ -55,7 +130,11 @@ pub struct RestoreConfig {
     /// The image's directory.
     pub image: PathBuf,
     /// How its memory comes back.
-    pub memory_mode: MemoryMode,
+    pub memory: MemoryConfig,
+    /// Whether the pages that a guest was seen to touch are brought in before it does.
+    pub prefetch: Switch,
+    /// For how long it is watched which pages the guest touches, for the image to have; `None` for not at all.
+    pub record: Option<RecordTime>,
     /// The guest's console, in place of what it was.
     pub serial: SerialConfig,
     /// What its virtio devices use of the host, in place of what the image says.

@@ -4,28 +4,34 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use kvm_ioctls::VmFd;
+use snapshot_format::MemoryIndex;
 use snapshot_format::pages::{FileOffset, Gpa, PageCount, Region};
 use vm_memory::{GuestAddress, GuestMemoryBackend, GuestMemoryRegion};
 
 use super::layout::{self, RamLayout};
+use super::lazy::{self, Lazy, Loss};
 use super::{Error, GuestRam, Image, RamRegion};
 use crate::lifecycle::Quiesced;
+use crate::sys::uffd::{Faults, Uffd};
 use crate::sys::{kvm, pagemap};
 
 /// What guest memory is before the guest has written it.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 enum Backing {
     /// Zeros: a guest that was booted.
     Anonymous,
     /// The pages of an image: a guest that was restored. What it writes are private copies.
     PrivateFile(Arc<Image>),
+    /// The same pages, delivered as they are touched; with the image's file, if it is here as well.
+    Lazy(Lazy, Option<Arc<Image>>),
 }
 
 /// Guest memory, mapped into this process.
 #[derive(Debug)]
 pub struct Memory {
-    ram: GuestRam,
+    // Declared first: who watches over the delivering of pages ends before the memory does.
     backing: Backing,
+    ram: GuestRam,
     /// Where each region of `ram` lies in the memory file of an image, in the same order.
     placement: Vec<Region>,
 }
@@ -66,6 +72,29 @@ impl Memory {
         Self::new(placement, Backing::PrivateFile(Arc::clone(image)), map)
     }
 
+    /// The memory of an image, whose pages `server` delivers as they are touched. `file` is the same memory here, if it
+    /// is here: a snapshot takes from it what nobody has touched.
+    pub fn lazy(
+        index: &MemoryIndex,
+        file: Option<Arc<Image>>,
+        server: lazy::Server,
+        options: &lazy::Options,
+    ) -> Result<Self, Error> {
+        let placement = index.regions().to_vec();
+        let faults = if options.record { Faults::DeliveredAndTracked } else { Faults::Delivered };
+        let uffd = Uffd::new(faults).map_err(|source| Error::Lazy(lazy::Error::Uffd(source)))?;
+        let (uffd, zeros) = (Arc::new(uffd), lazy::zeros(&placement, index.chunk_sums()));
+        let map = |(region, zeros): (&Region, &Vec<Range<usize>>)| {
+            let (gpa, bytes) = (region.guest().get(), region.pages().bytes());
+            RamRegion::delivered(GuestAddress(gpa), bytes as usize, &uffd, zeros)
+                .map_err(|source| Error::Reserve { gpa, bytes, source })
+        };
+        let regions = placement.iter().zip(&zeros).map(map).collect::<Result<Vec<_>, _>>()?;
+        let ram = GuestRam::from_regions(regions).map_err(Error::Regions)?;
+        let lazy = Lazy::start(ram.clone(), placement.clone(), uffd, server, options).map_err(Error::Lazy)?;
+        Ok(Self { backing: Backing::Lazy(lazy, file), ram, placement })
+    }
+
     fn new(
         placement: Vec<Region>,
         backing: Backing,
@@ -73,7 +102,7 @@ impl Memory {
     ) -> Result<Self, Error> {
         let regions = placement.iter().map(map).collect::<Result<Vec<_>, _>>()?;
         let ram = GuestRam::from_regions(regions).map_err(Error::Regions)?;
-        Ok(Self { ram, backing, placement })
+        Ok(Self { backing, ram, placement })
     }
 
     /// Gives the regions to KVM, one slot each. Call before anything that registers a device on the in-kernel buses:
@@ -96,17 +125,51 @@ impl Memory {
         &self.placement
     }
 
-    /// The image below, if the guest was restored.
+    /// The image below, if the guest was restored and has not got all of it. What is missing of a guest whose memory is
+    /// being delivered and whose image is elsewhere is brought in by [`Self::own_pages`].
     pub fn base(&self) -> Option<&Arc<Image>> {
         match &self.backing {
             Backing::Anonymous => None,
             Backing::PrivateFile(image) => Some(image),
+            Backing::Lazy(lazy, _) if lazy.is_complete() => None,
+            Backing::Lazy(_, file) => file.as_ref(),
+        }
+    }
+
+    /// The image that the guest is mapped from, whose end is the guest's.
+    pub fn mapped_image(&self) -> Option<&Arc<Image>> {
+        match &self.backing {
+            Backing::PrivateFile(image) => Some(image),
+            Backing::Anonymous | Backing::Lazy(..) => None,
+        }
+    }
+
+    /// Whether every page is there, if pages are delivered.
+    #[cfg(test)]
+    pub(crate) fn completeness(&self) -> Option<bool> {
+        match &self.backing {
+            Backing::Lazy(lazy, _) => Some(lazy.is_complete()),
+            Backing::Anonymous | Backing::PrivateFile(_) => None,
+        }
+    }
+
+    /// What becomes known of a loss, if pages are delivered and one may be lost.
+    pub fn loss(&self) -> Option<&Arc<Loss>> {
+        match &self.backing {
+            Backing::Lazy(lazy, _) => Some(lazy.loss()),
+            Backing::Anonymous | Backing::PrivateFile(_) => None,
         }
     }
 
     /// The pages that differ from what backs them, or may differ: what a snapshot must take from memory. The rest is
     /// zero, or as in [`Self::base`].
+    ///
+    /// Where there is no image here to take the rest from, all of it is brought in first, which takes as long as the page
+    /// server does.
     pub fn own_pages(&self, _at_rest: &Quiesced<'_>) -> Result<Vec<OwnRun>, Error> {
+        if let Backing::Lazy(lazy, None) = &self.backing {
+            lazy.fetch_all().map_err(Error::Lazy)?;
+        }
         let mut runs = Vec::new();
         for (index, region) in self.ram.iter().enumerate() {
             let ranges = pagemap::private_pages(region.host_address(), region.len() as usize);
@@ -116,7 +179,7 @@ impl Memory {
         Ok(runs)
     }
 
-    /// What the guest has given back of what it shared with [`Self::base`], and may since have written: but for
+    /// What lies in no image below any more, because the guest has given it back, or never has: but for
     /// [`Self::own_pages`], it is zero.
     pub fn given_back(&self, _at_rest: &Quiesced<'_>) -> Vec<OwnRun> {
         let of_region = |(index, region): (usize, &RamRegion)| {

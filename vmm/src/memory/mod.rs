@@ -6,6 +6,7 @@
 mod given_back;
 mod image;
 pub mod layout;
+pub mod lazy;
 mod mapping;
 
 pub use given_back::give_back;
@@ -66,6 +67,9 @@ pub enum Error {
         #[source]
         source: std::io::Error,
     },
+    /// The pages of an image cannot be delivered by a page server.
+    #[error("cannot have guest memory delivered")]
+    Lazy(#[source] lazy::Error),
     /// `/proc/self/pagemap` could not be read.
     #[error("cannot tell which pages of guest memory are in use")]
     PageMap(#[source] std::io::Error),

@@ -8,12 +8,14 @@ mod plan;
 mod report;
 
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
 
 pub use plan::{Contents, Plan, plan, read};
 pub use report::{Phase, Report};
 
 use crate::machine::{Connections, Host, PausedVm};
-use crate::memory::Memory;
+use crate::memory::{self, Memory, lazy};
 use report::Stopwatch;
 
 /// Why an image could not be restored.
@@ -73,6 +75,9 @@ pub enum Error {
     /// Guest memory could not be mapped.
     #[error("cannot map guest memory")]
     Map(#[source] crate::memory::Error),
+    /// A page of guest memory that was to be delivered is lost.
+    #[error("guest memory cannot be delivered any more")]
+    Pages(#[source] lazy::Lost),
     /// The machine could not be built.
     #[error("cannot build the machine")]
     Machine(#[source] crate::machine::Error),
@@ -93,6 +98,19 @@ pub enum Error {
     Chipset(#[source] crate::irq::Error),
 }
 
+/// Who delivers memory, and how.
+#[derive(Debug)]
+pub struct Delivery {
+    /// Who.
+    pub server: lazy::Server,
+    /// Whether pages may come before they are touched.
+    pub prefetch: bool,
+    /// Whether it is to be seen which pages are touched and written.
+    pub record: bool,
+    /// How long a page may take.
+    pub timeout: Duration,
+}
+
 impl Plan {
     /// Builds the machine, paused.
     ///
@@ -105,12 +123,48 @@ impl Plan {
     /// - The devices last: they raise their lines again, through the chipset. The virtio devices are made before the
     ///   lines are bound, because they have their own.
     pub fn restore(self, connections: Connections, report: &mut Report) -> Result<PausedVm, Error> {
+        let image = Arc::clone(self.contents.image()?);
+        self.build(connections, report, |_| Memory::private_file(&image))
+    }
+
+    /// The same, with memory that a page server delivers as the guest touches it.
+    ///
+    /// # Errors
+    /// As [`Self::restore`]; a page that is needed for it cannot be had.
+    pub fn restore_lazily(
+        self,
+        connections: Connections,
+        delivery: Delivery,
+        report: &mut Report,
+    ) -> Result<PausedVm, Error> {
+        let Delivery { server, prefetch, record, timeout } = delivery;
+        let mut loss = None;
+        let built = self.build(connections, report, |contents| {
+            let image_id = contents.manifest.image_id;
+            let options = lazy::Options { image_id, prefetch, record, timeout };
+            let memory = Memory::lazy(&contents.index, contents.image_here().cloned(), server, &options)?;
+            loss = memory.loss().cloned();
+            Ok(memory)
+        });
+        // What fails because memory is gone says less than that it is gone.
+        built.map_err(|error| match loss.and_then(|loss| loss.get().cloned()) {
+            Some(lost) => Error::Pages(lost),
+            None => error,
+        })
+    }
+
+    fn build(
+        self,
+        connections: Connections,
+        report: &mut Report,
+        map: impl FnOnce(&Contents) -> Result<Memory, memory::Error>,
+    ) -> Result<PausedVm, Error> {
         let Self { contents, virtio } = self;
         let mut time = Stopwatch::start(report);
         let host = Host::open().map_err(Error::Kvm)?;
         contents.check_capabilities(&host)?;
         time.lap("open-kvm");
-        let memory = Memory::private_file(&contents.image).map_err(Error::Map)?;
+        let memory = map(&contents).map_err(Error::Map)?;
         time.lap("map-memory");
         let frame = build::frame(&host, memory)?;
         contents.check_xsave(&frame)?;

@@ -9,7 +9,7 @@ use snapshot_format::pages::{PAGE_BYTES, verify};
 use snapshot_format::state::{
     ChipsetState, ClockState, HostNeedsState, ManifestState, MemoryState, OverlayState, VcpuState,
 };
-use snapshot_format::{ImageDir, MemoryIndex, StateReader};
+use snapshot_format::{ImageDir, MemoryIndex, StateReader, dir};
 
 use super::Error;
 use crate::arch::x86_64::acpi::MAX_CPUS;
@@ -41,7 +41,10 @@ pub struct Contents {
     pub(super) virtio: VirtioSetState,
     /// What guests have written over bases, by the disks' ids.
     pub(super) layers: BTreeMap<String, ImageLayer>,
-    pub(super) image: Arc<Image>,
+    pub(super) index: MemoryIndex,
+    pub(super) dir: ImageDir,
+    /// Its memory, if that is here and not packed.
+    image: Option<Arc<Image>>,
 }
 
 /// Reads and checks the image at `path`, and opens the disks and whatever else its devices have on the host, or what
@@ -85,12 +88,17 @@ pub fn read(path: &Path) -> Result<Contents, Error> {
     let unusable = |source| Error::Memory { path: path.to_owned(), source };
     let index = MemoryIndex::try_from(memory).map_err(unusable)?;
     check_layout(path, &manifest, &index)?;
-    let len = dir.memory_len().map_err(Error::Directory)?;
-    index.check_len(len).map_err(unusable)?;
+    let image = if dir.has_memory() { Some(open_memory(&dir, &index)?) } else { None };
+    let path = path.to_owned();
+    Ok(Contents { path, manifest, clock, chipset, vcpus, devices, virtio, layers, index, dir, image })
+}
+
+fn open_memory(dir: &ImageDir, index: &MemoryIndex) -> Result<Arc<Image>, Error> {
+    let unusable = |source| Error::Memory { path: dir.path().to_owned(), source };
+    index.check_len(dir.memory_len().map_err(Error::Directory)?).map_err(unusable)?;
     let file = dir.memory().map_err(Error::Directory)?.try_clone();
     let file = file.map_err(|source| unusable(snapshot_format::pages::Error::Read { offset: 0, source }))?;
-    let image = Arc::new(Image::new(file, index));
-    Ok(Contents { path: path.to_owned(), manifest, clock, chipset, vcpus, devices, virtio, layers, image })
+    Ok(Arc::new(Image::new(file, index.clone())))
 }
 
 /// What the image has of one overlay: its file is there and as long as the disk.
@@ -164,11 +172,25 @@ impl Contents {
         &self.manifest
     }
 
+    /// The image's memory.
+    ///
+    /// # Errors
+    /// It is elsewhere, or packed.
+    pub(super) fn image(&self) -> Result<&Arc<Image>, Error> {
+        let absent = || dir::Error::MissingPart { path: self.path.clone(), part: dir::MEMORY.to_owned() };
+        self.image.as_ref().ok_or_else(|| Error::Directory(self.dir.memory().err().unwrap_or_else(absent)))
+    }
+
+    /// The same, if it is here.
+    pub(super) fn image_here(&self) -> Option<&Arc<Image>> {
+        self.image.as_ref()
+    }
+
     /// Compares all of the image's memory with its checksums, and says how many bytes of it are data.
     pub fn verify_memory(&self) -> Result<u64, Error> {
-        let (file, index) = (self.image.file(), self.image.index());
-        verify(file, index).map_err(|source| Error::Memory { path: self.path.clone(), source })?;
-        Ok(index.data_pages() * PAGE_BYTES)
+        verify(self.image()?.file(), &self.index)
+            .map_err(|source| Error::Memory { path: self.path.clone(), source })?;
+        Ok(self.index.data_pages() * PAGE_BYTES)
     }
 
     /// Compares what guests have written over bases with its checksums, and says how many bytes of it are data.

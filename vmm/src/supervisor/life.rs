@@ -1,5 +1,6 @@
 //! The two states of a VM that lives, and the transitions between them.
 
+use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use crate::device::DeviceSet;
 use crate::device::virtio::balloon::Valve;
 use crate::lifecycle::StopReason;
 use crate::machine::{PausedVm, RunningVm};
+use crate::sys::leftover;
 
 /// How long the end of a VM waits for a reader of the console that is slow.
 const LAST_WORDS: Duration = Duration::from_secs(2);
@@ -88,7 +90,7 @@ impl Life {
 
     /// Takes the machine, if it is at rest. Its life is over.
     pub(super) fn take(&mut self) -> Option<Box<PausedVm>> {
-        match std::mem::replace(&mut self.state, State::Gone) {
+        match mem::replace(&mut self.state, State::Gone) {
             State::Paused(vm) => Some(vm),
             other => {
                 self.state = other;
@@ -105,7 +107,7 @@ impl Life {
     /// Brings a running guest to rest; one that is at rest stays so. Gives the machine back if the guest has stopped
     /// of itself.
     pub(super) fn pause(&mut self) -> Result<Option<(StopReason, Box<PausedVm>)>, Error> {
-        let running = match std::mem::replace(&mut self.state, State::Gone) {
+        let running = match mem::replace(&mut self.state, State::Gone) {
             State::Running(running) => running,
             other => {
                 self.state = other;
@@ -129,7 +131,7 @@ impl Life {
         if let Some(mut serial) = self.devices.try_serial() {
             serial.flush(Duration::ZERO);
         }
-        match std::mem::replace(&mut self.state, State::Gone) {
+        match mem::replace(&mut self.state, State::Gone) {
             State::Paused(vm) => self.state = State::Running(Box::new(vm.resume().map_err(Error::Machine)?)),
             other => self.state = other,
         }
@@ -143,5 +145,16 @@ impl Life {
         if lost > 0 {
             tracing::warn!(bytes = lost, "nobody took the guest's last console output");
         }
+    }
+
+    /// Leaves everything of the guest as it is, because its memory is gone: a thread of its devices that has found that
+    /// out stands still and will never give back what it holds. The process is to end now; what it would leave behind
+    /// is removed.
+    pub(super) fn abandon(&mut self) {
+        mem::forget(mem::replace(&mut self.state, State::Gone));
+        if let Some(mut serial) = self.devices.try_serial() {
+            serial.flush(LAST_WORDS);
+        }
+        leftover::remove_all();
     }
 }

@@ -9,6 +9,7 @@
 //!   console input ---------+--> Supervisor --> Ending
 //!   letter from the socket |
 //!   image changed ---------|
+//!   a page is lost --------|
 //!   guest is ready --------|
 //!   snapshot committed ----'
 //! ```
@@ -34,6 +35,8 @@ pub use input::{Filter, Input, Passed};
 use crate::control::Mailbox;
 use crate::lifecycle::StopReason;
 use crate::machine::PausedVm;
+use crate::memory::lazy::{Loss, Lost};
+use crate::sys::bus_error;
 use crate::sys::signals::EndSignals;
 use life::Life;
 use snapshots::Commit;
@@ -47,6 +50,9 @@ pub enum Error {
     /// The image that the guest runs from has lost memory of the guest's.
     #[error("the image that the guest runs from has changed under it")]
     Image(#[source] snapshot_format::pages::Error),
+    /// A page of the guest's memory that was to be delivered is lost.
+    #[error("guest memory cannot be delivered any more")]
+    Pages(#[source] Lost),
     /// The event loop could not be set up or waited on.
     #[error("the event loop failed: {0}")]
     Events(event_manager::Error),
@@ -104,7 +110,8 @@ pub enum Ending {
 pub fn run(vm: PausedVm, watch: Watch<'_>) -> Result<Ending, Error> {
     let Watch { signals, input, mailbox, deadline, on_running } = watch;
     let drained = vm.devices().input_drained();
-    let image = vm.memory().base().cloned();
+    let image = vm.memory().mapped_image().cloned();
+    let loss = vm.memory().loss().cloned();
     let ready = vm.virtio().said_ready();
     let life = Life::start(vm)?;
     if let Some(tell) = on_running {
@@ -116,6 +123,7 @@ pub fn run(vm: PausedVm, watch: Watch<'_>) -> Result<Ending, Error> {
         input: input.map(|input| input::Feed::new(input, drained)),
         mailbox,
         base: image.as_ref().and_then(base::BaseWatch::start),
+        loss,
         ready,
         life,
         commit: None,
@@ -144,11 +152,12 @@ enum Token {
     Mail,
     Committed,
     Base,
+    Pages,
     Ready,
 }
 
 impl Token {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::Returned,
         Self::Signal,
         Self::Input,
@@ -156,6 +165,7 @@ impl Token {
         Self::Mail,
         Self::Committed,
         Self::Base,
+        Self::Pages,
         Self::Ready,
     ];
 
@@ -174,6 +184,8 @@ struct Supervisor<'session> {
     input: Option<input::Feed>,
     mailbox: Option<Mailbox>,
     base: Option<base::BaseWatch>,
+    /// What becomes known of a loss, if the guest's memory is being delivered.
+    loss: Option<Arc<Loss>>,
     /// Written when the guest has said through a device with a thread of its own that it is ready.
     ready: Option<Arc<EventFd>>,
     // The VM.
@@ -204,11 +216,18 @@ impl Supervisor<'_> {
         self.ending.get_or_insert(how);
     }
 
-    /// Ends the VM if its image has lost memory of the guest's.
-    fn check_base(&mut self) {
+    /// Ends the VM if memory of the guest's is lost.
+    fn check_memory(&mut self) {
+        if let Some(lost) = self.lost() {
+            self.end(Err(Error::Pages(lost)));
+        }
         if let Some(Err(e)) = self.base.as_ref().map(base::BaseWatch::look) {
             self.end(Err(Error::Image(e)));
         }
+    }
+
+    fn lost(&self) -> Option<Lost> {
+        self.loss.as_ref().and_then(|loss| loss.get()).cloned()
     }
 
     /// A vCPU thread has returned: the guest has stopped of itself, or cannot go on.
@@ -238,12 +257,12 @@ impl Supervisor<'_> {
         match self.life.pause() {
             Ok(None) => true,
             Ok(Some((reason, vm))) => {
-                self.check_base();
+                self.check_memory();
                 self.end(Ok(Ending::Guest(reason, vm)));
                 false
             }
             Err(e) => {
-                self.check_base();
+                self.check_memory();
                 self.end(Err(e));
                 false
             }
@@ -263,6 +282,9 @@ impl Supervisor<'_> {
 
     /// Waits for a snapshot that is being written out, so that it is there or gone, and whoever asked is told.
     fn finish(mut self) -> Result<Ending, Error> {
+        if self.lost().is_some() {
+            bus_error::leave_to_supervisor();
+        }
         if let Some(commit) = self.commit.take() {
             // Whoever sends a signal wants an end, not an image.
             if let Some(Ok(Ending::Signal(_))) = self.ending {
@@ -270,7 +292,11 @@ impl Supervisor<'_> {
             }
             commit.join();
         }
-        self.life.end();
+        if self.lost().is_some() {
+            self.life.abandon();
+        } else {
+            self.life.end();
+        }
         self.ending.unwrap_or(Ok(Ending::Asked))
     }
 }
@@ -280,6 +306,7 @@ impl MutEventSubscriber for Supervisor<'_> {
         let mut watched =
             vec![Token::Signal.event(self.signals), Token::Returned.event(self.life.returned())];
         watched.extend(self.base.as_ref().map(|base| Token::Base.event(base.told())));
+        watched.extend(self.loss.as_ref().map(|loss| Token::Pages.event(loss.told())));
         watched.extend(self.ready.as_ref().map(|ready| Token::Ready.event(ready.as_ref())));
         watched.extend(self.mailbox.as_ref().map(|mailbox| Token::Mail.event(&mailbox.eventfd())));
         for event in watched {
@@ -304,7 +331,7 @@ impl MutEventSubscriber for Supervisor<'_> {
             Some(Token::Drained) => self.input_room(ops),
             Some(Token::Mail) => self.open_letter(ops),
             Some(Token::Committed) => self.committed(ops),
-            Some(Token::Base) => self.check_base(),
+            Some(Token::Base | Token::Pages) => self.check_memory(),
             Some(Token::Ready) => self.guest_is_ready(),
             None => {}
         }

@@ -24,6 +24,16 @@ impl Holes {
         self.ranges.range(..=range.start).next_back().is_some_and(|(_, end)| *end >= range.end)
     }
 
+    /// Where the hole ends that `at` is in, if it is in one.
+    pub(crate) fn end_of(&self, at: usize) -> Option<usize> {
+        self.ranges.range(..=at).next_back().map(|(_, end)| *end).filter(|end| at < *end)
+    }
+
+    /// Where the next hole begins after `at`.
+    pub(crate) fn next_after(&self, at: usize) -> Option<usize> {
+        self.ranges.range(at + 1..).next().map(|(start, _)| *start)
+    }
+
     /// Adds a range that is not empty.
     pub(crate) fn insert(&mut self, range: Range<usize>) {
         let Range { mut start, mut end } = range;

@@ -10,10 +10,14 @@ pub(crate) mod heap;
 pub(crate) mod holes;
 pub(crate) mod kick;
 pub(crate) mod kvm;
+pub(crate) mod leftover;
+#[cfg(test)]
+pub(crate) mod page_stub;
 pub(crate) mod pagemap;
 pub(crate) mod ram;
 pub(crate) mod signals;
 pub(crate) mod stream;
 pub(crate) mod tap;
+pub(crate) mod uffd;
 pub(crate) mod uring;
 pub(crate) mod vectored;

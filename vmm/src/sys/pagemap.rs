@@ -1,6 +1,6 @@
-//! Which pages of a mapping this process holds for itself.
+//! Which pages of a mapping are there, which are missing, and which this process holds for itself.
 //!
-//! In an anonymous mapping those are the pages that were ever touched; in a private mapping of a file, the pages that
+//! Of an anonymous mapping the last are the pages that were ever touched; of a private mapping of a file, the pages that
 //! were written. Linux 6.7 answers that in one call (`PAGEMAP_SCAN`, Documentation/admin-guide/mm/pagemap.rst);
 //! before, `/proc/self/pagemap` is read page by page.
 
@@ -47,10 +47,47 @@ const _: () = assert!(size_of::<PageRegion>() == 24);
 
 ioctl_iowr_nr!(PAGEMAP_SCAN, b'f' as u32, 16, ScanArg);
 
+const PAGE_IS_WRITTEN: u64 = 1 << 1;
 const PAGE_IS_FILE: u64 = 1 << 2;
 const PAGE_IS_PRESENT: u64 = 1 << 3;
 const PAGE_IS_SWAPPED: u64 = 1 << 4;
 const PAGE_IS_PFNZERO: u64 = 1 << 5;
+
+/// Which pages are looked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// Not a page of the file, not the shared zero page, and in memory or in swap.
+    Private,
+    /// In memory or in swap, whatever it is.
+    Present,
+    /// Neither in memory nor in swap.
+    Missing,
+    /// There, and written since it was write-protected by a userfaultfd.
+    Written,
+}
+
+impl Kind {
+    /// What the kernel is to look for: categories to invert, those that must all be there, and those of which one must.
+    fn categories(self) -> (u64, u64, u64) {
+        let there = PAGE_IS_PRESENT | PAGE_IS_SWAPPED;
+        match self {
+            Self::Private => (PAGE_IS_FILE | PAGE_IS_PFNZERO, PAGE_IS_FILE | PAGE_IS_PFNZERO, there),
+            Self::Present => (0, 0, there),
+            Self::Missing => (there, there, 0),
+            Self::Written => (0, PAGE_IS_WRITTEN, there),
+        }
+    }
+
+    /// Whether a page is of the kind, by its entry in `/proc/PID/pagemap`, which tells nothing of writes.
+    fn fits(self, entry: u64) -> bool {
+        let there = entry & (ENTRY_PRESENT | ENTRY_SWAPPED) != 0;
+        match self {
+            Self::Private => there && entry & ENTRY_FILE == 0,
+            Self::Present | Self::Written => there,
+            Self::Missing => !there,
+        }
+    }
+}
 
 /// Bits of an entry of `/proc/PID/pagemap`.
 const ENTRY_PRESENT: u64 = 1 << 63;
@@ -60,14 +97,68 @@ const ENTRY_FILE: u64 = 1 << 61;
 /// The private pages among the `len` bytes from address `start`, as byte ranges relative to `start`, in order.
 /// `start` and `len` are multiples of the page size.
 pub(crate) fn private_pages(start: usize, len: usize) -> io::Result<Vec<Range<usize>>> {
-    let pagemap = File::open("/proc/self/pagemap")?;
-    match scan(&pagemap, start, len) {
-        Err(e) if matches!(e.raw_os_error(), Some(libc::ENOTTY | libc::EINVAL)) => read(&pagemap, start, len),
-        scanned => scanned,
+    PageMap::open()?.find(Kind::Private, start, len)
+}
+
+/// The page map of this process, open.
+#[derive(Debug)]
+pub(crate) struct PageMap(File);
+
+impl PageMap {
+    pub(crate) fn open() -> io::Result<Self> {
+        File::open("/proc/self/pagemap").map(Self)
+    }
+
+    /// The pages that are there, in whatever form; as [`private_pages`].
+    pub(crate) fn present(&self, start: usize, len: usize) -> io::Result<Vec<Range<usize>>> {
+        self.find(Kind::Present, start, len)
+    }
+
+    /// The pages that this process holds for itself; as [`private_pages`].
+    pub(crate) fn private(&self, start: usize, len: usize) -> io::Result<Vec<Range<usize>>> {
+        self.find(Kind::Private, start, len)
+    }
+
+    /// The pages that were written since a userfaultfd had them write-protected.
+    ///
+    /// # Errors
+    /// ENOTTY or EINVAL on kernels before 6.7, which cannot tell.
+    pub(crate) fn written(&self, start: usize, len: usize) -> io::Result<Vec<Range<usize>>> {
+        scan(&self.0, Kind::Written, start, len)
+    }
+
+    /// The first pages that are neither in memory nor in swap, up to the next that is: at most `len` bytes from `start`,
+    /// relative to it.
+    pub(crate) fn first_missing(&self, start: usize, len: usize) -> io::Result<Option<Range<usize>>> {
+        let (mut from, end) = (start, start + len);
+        // Large enough that a call is worth it, small enough that most of it is not looked at in vain.
+        while from < end {
+            let step = (end - from).min(FIRST_STEP);
+            if let Some(Range { start: at, end: until }) =
+                self.find(Kind::Missing, from, step)?.into_iter().next()
+            {
+                return Ok(Some(from - start + at..from - start + until));
+            }
+            from += step;
+        }
+        Ok(None)
+    }
+
+    fn find(&self, kind: Kind, start: usize, len: usize) -> io::Result<Vec<Range<usize>>> {
+        match scan(&self.0, kind, start, len) {
+            Err(e) if matches!(e.raw_os_error(), Some(libc::ENOTTY | libc::EINVAL)) => {
+                read(&self.0, kind, start, len)
+            }
+            scanned => scanned,
+        }
     }
 }
 
-fn scan(pagemap: &File, start: usize, len: usize) -> io::Result<Vec<Range<usize>>> {
+/// How much is looked at for the first page of a kind.
+const FIRST_STEP: usize = 64 << 20;
+
+fn scan(pagemap: &File, kind: Kind, start: usize, len: usize) -> io::Result<Vec<Range<usize>>> {
+    let (category_inverted, category_mask, category_anyof_mask) = kind.categories();
     let mut found = Vec::new();
     let mut regions = [PageRegion::default(); 256];
     let (mut from, end) = (start as u64, (start + len) as u64);
@@ -81,10 +172,9 @@ fn scan(pagemap: &File, start: usize, len: usize) -> io::Result<Vec<Range<usize>
             vec: regions.as_mut_ptr() as u64,
             vec_len: regions.len() as u64,
             max_pages: 0,
-            // Not a page of the file, not the shared zero page, and in memory or in swap.
-            category_inverted: PAGE_IS_FILE | PAGE_IS_PFNZERO,
-            category_mask: PAGE_IS_FILE | PAGE_IS_PFNZERO,
-            category_anyof_mask: PAGE_IS_PRESENT | PAGE_IS_SWAPPED,
+            category_inverted,
+            category_mask,
+            category_anyof_mask,
             return_mask: 0,
         };
         // SAFETY: `arg` has the layout of struct pm_scan_arg, and `vec` points to `vec_len` live regions, which the
@@ -102,7 +192,7 @@ fn scan(pagemap: &File, start: usize, len: usize) -> io::Result<Vec<Range<usize>
     Ok(found)
 }
 
-fn read(pagemap: &File, start: usize, len: usize) -> io::Result<Vec<Range<usize>>> {
+fn read(pagemap: &File, kind: Kind, start: usize, len: usize) -> io::Result<Vec<Range<usize>>> {
     let mut found = Vec::new();
     let mut entries = vec![0u8; 8 * 8192];
     let pages = len / PAGE;
@@ -112,8 +202,7 @@ fn read(pagemap: &File, start: usize, len: usize) -> io::Result<Vec<Range<usize>
         let bytes = &mut entries[..batch * 8];
         pagemap.read_exact_at(bytes, ((start / PAGE + page) * 8) as u64)?;
         for (i, entry) in bytes.as_chunks::<8>().0.iter().enumerate() {
-            let entry = u64::from_ne_bytes(*entry);
-            if entry & (ENTRY_PRESENT | ENTRY_SWAPPED) != 0 && entry & ENTRY_FILE == 0 {
+            if kind.fits(u64::from_ne_bytes(*entry)) {
                 let at = (page + i) * PAGE;
                 push(&mut found, at..at + PAGE);
             }

@@ -10,7 +10,7 @@ const PAGES: usize = 64;
 fn both_ways(region: &RamRegion) -> [Vec<Range<usize>>; 2] {
     let pagemap = File::open("/proc/self/pagemap").unwrap();
     let (start, len) = (region.host_address(), PAGES * PAGE);
-    let by_reading = read(&pagemap, start, len).unwrap();
+    let by_reading = read(&pagemap, Kind::Private, start, len).unwrap();
     [private_pages(start, len).unwrap(), by_reading]
 }
 
@@ -62,4 +62,22 @@ fn more_runs_than_one_call_returns_are_all_found() {
     let found = private_pages(region.host_address(), 2048 * PAGE).unwrap();
     assert_eq!(found.len(), 1024);
     assert!(found.iter().enumerate().all(|(i, run)| *run == (2 * i * PAGE..(2 * i + 1) * PAGE)));
+}
+
+#[test]
+fn what_is_there_and_what_is_missing_add_up() {
+    let region = RamRegion::anonymous(GuestAddress(0), PAGES * PAGE).unwrap();
+    for page in [0u64, 1, 5] {
+        region.write_slice(&[1], MemoryRegionAddress(page * PAGE as u64)).unwrap();
+    }
+    // Only read: the shared zero page is there, too.
+    region.read_slice(&mut [0], MemoryRegionAddress(2 * PAGE as u64)).unwrap();
+    let map = PageMap::open().unwrap();
+    let (start, len) = (region.host_address(), PAGES * PAGE);
+    assert_eq!(map.present(start, len).unwrap(), [0..3 * PAGE, 5 * PAGE..6 * PAGE]);
+    for missing in [map.find(Kind::Missing, start, len), read(&map.0, Kind::Missing, start, len)] {
+        assert_eq!(missing.unwrap(), [3 * PAGE..5 * PAGE, 6 * PAGE..PAGES * PAGE]);
+    }
+    assert_eq!(map.first_missing(start + PAGE, len - PAGE).unwrap(), Some(2 * PAGE..4 * PAGE));
+    assert_eq!(map.first_missing(start, 3 * PAGE).unwrap(), None);
 }

@@ -3,8 +3,10 @@
 use std::fs::File;
 use std::io;
 use std::ops::Range;
+use std::os::fd::AsRawFd;
 use std::ptr;
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use memmap2::{MmapOptions, MmapRaw};
 use vm_memory::{
@@ -13,7 +15,8 @@ use vm_memory::{
 };
 
 use super::holes::Holes;
-use super::pagemap::PAGE;
+use super::pagemap::{PAGE, PageMap};
+use super::uffd::Uffd;
 
 /// What a page is that the guest has given back.
 #[derive(Debug)]
@@ -22,6 +25,22 @@ enum Below {
     Nothing,
     /// A page of the file again, unless the mapping is replaced there, which these holes say.
     File(Mutex<Holes>),
+    /// Somebody's to deliver, except where it was taken out of the userfaultfd: these holes are zeros.
+    Delivered {
+        uffd: Arc<Uffd>,
+        holes: Mutex<Holes>,
+        /// Set once every page is there: nothing lies below any more.
+        complete: AtomicBool,
+    },
+}
+
+/// How pages are touched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Access {
+    /// They are read.
+    Read,
+    /// They are written, so that a private copy of a file's page is made.
+    Write,
 }
 
 /// A mapping of `len` bytes that the guest sees from `base`.
@@ -56,6 +75,29 @@ impl RamRegion {
         Self::checked(base, mapping.into(), Below::File(Mutex::default()))
     }
 
+    /// Memory whose pages are delivered through `uffd` as they are touched, but for the byte ranges of `zeros`, which are
+    /// zeroed memory as in [`Self::anonymous`]. They are page-aligned and do not overlap.
+    pub(crate) fn delivered(
+        base: GuestAddress,
+        len: usize,
+        uffd: &Arc<Uffd>,
+        zeros: &[Range<usize>],
+    ) -> io::Result<Self> {
+        let mapping = MmapRaw::from(MmapOptions::new().len(len).no_reserve_swap().map_anon()?);
+        let mut holes = Holes::default();
+        zeros.iter().filter(|range| !range.is_empty()).for_each(|range| holes.insert(range.clone()));
+        let ends = holes.ranges().map(|hole| (hole.start, hole.end)).chain([(len, len)]);
+        let mut at = 0;
+        for (start, end) in ends {
+            if at < start {
+                uffd.register(mapping.as_ptr() as usize + at, start - at)?;
+            }
+            at = end;
+        }
+        let (uffd, complete) = (Arc::clone(uffd), AtomicBool::new(false));
+        Self::checked(base, mapping, Below::Delivered { uffd, holes: Mutex::new(holes), complete })
+    }
+
     fn checked(base: GuestAddress, mapping: MmapRaw, below: Below) -> io::Result<Self> {
         base.0.checked_add(mapping.len() as u64).ok_or(io::ErrorKind::InvalidInput)?;
         Ok(Self { base, mapping, below })
@@ -77,7 +119,7 @@ impl RamRegion {
         match &self.below {
             Below::Nothing => self.empty(&bytes).map(|()| true),
             Below::File(holes) => {
-                let mut holes = holes.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut holes = lock(holes);
                 if holes.cover(&bytes) {
                     return self.empty(&bytes).map(|()| true);
                 }
@@ -88,6 +130,20 @@ impl RamRegion {
                 holes.insert(bytes);
                 Ok(true)
             }
+            Below::Delivered { uffd, holes, complete } => {
+                let mut holes = lock(holes);
+                if complete.load(Ordering::SeqCst) || holes.cover(&bytes) {
+                    return self.empty(&bytes).map(|()| true);
+                }
+                if !holes.has_room() {
+                    return Ok(false);
+                }
+                // In this order: a page that was dropped first would be waited for again, and somebody who has not
+                // heard of this would deliver it as it was in the image.
+                uffd.unregister(self.host_address() + bytes.start, bytes.len())?;
+                holes.insert(bytes.clone());
+                self.empty(&bytes).map(|()| true)
+            }
         }
     }
 
@@ -96,8 +152,84 @@ impl RamRegion {
     pub(crate) fn taken_back(&self) -> Vec<Range<usize>> {
         match &self.below {
             Below::Nothing => Vec::new(),
-            Below::File(holes) => holes.lock().unwrap_or_else(PoisonError::into_inner).ranges().collect(),
+            Below::File(holes) | Below::Delivered { holes, .. } => lock(holes).ranges().collect(),
         }
+    }
+
+    /// The first bytes that are still to be delivered, if there are any among those from `from` on: offsets in the region,
+    /// whole pages, at most `most` bytes.
+    pub(crate) fn first_missing(
+        &self,
+        map: &PageMap,
+        from: usize,
+        most: usize,
+    ) -> io::Result<Option<Range<usize>>> {
+        let Below::Delivered { holes, .. } = &self.below else { return Ok(None) };
+        let (start, len) = (self.host_address(), self.mapping.len());
+        let mut at = from;
+        while let Some(missing) = map.first_missing(start + at, len - at)? {
+            let missing = at + missing.start..at + missing.end;
+            let holes = lock(holes);
+            // What is in a hole is not missing; what comes before the next one is.
+            match holes.end_of(missing.start) {
+                Some(end) if end >= len => break,
+                Some(end) => at = end,
+                None => {
+                    let end = holes.next_after(missing.start).unwrap_or(len);
+                    return Ok(Some(
+                        missing.start..missing.end.min(end).min(missing.start.saturating_add(most)),
+                    ));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Ends the delivering. Call only when no page is missing: what was would be zero.
+    pub(crate) fn complete(&self) -> io::Result<()> {
+        if let Below::Delivered { uffd, holes, complete } = &self.below {
+            let _holes = lock(holes);
+            uffd.unregister(self.host_address(), self.mapping.len())?;
+            complete.store(true, Ordering::SeqCst);
+        }
+        Ok(())
+    }
+
+    /// Has the pages of a part brought in, as if they had all been touched. `bytes` are offsets in the region. Waits for
+    /// pages that somebody is to deliver.
+    ///
+    /// # Errors
+    /// EFAULT if a page cannot be had, EINVAL before Linux 5.14.
+    pub(crate) fn populate(&self, bytes: &Range<usize>, access: Access) -> io::Result<()> {
+        if bytes.start > bytes.end || bytes.end > self.mapping.len() {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        let advice = match access {
+            Access::Read => libc::MADV_POPULATE_READ,
+            Access::Write => libc::MADV_POPULATE_WRITE,
+        };
+        let start = self.mapping.as_mut_ptr().wrapping_add(bytes.start);
+        loop {
+            // SAFETY: the range is within the mapping, which lives as long as `self`; no byte of it changes by this.
+            let done = unsafe { libc::madvise(start.cast(), bytes.len(), advice) };
+            match io::Error::last_os_error() {
+                _ if done == 0 => return Ok(()),
+                error if error.kind() == io::ErrorKind::Interrupted => {}
+                error => return Err(error),
+            }
+        }
+    }
+
+    /// Takes all of the memory away for good: whoever touches it from here on gets SIGBUS, or EFAULT from the kernel.
+    /// `nothing` is an empty file that stays empty.
+    pub(crate) fn sever(&self, nothing: &File) -> io::Result<()> {
+        let start = self.mapping.as_mut_ptr();
+        let (access, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED | libc::MAP_FIXED);
+        // SAFETY: as in `replace`; an access beyond the end of the file raises SIGBUS, which `bus_error` turns into an
+        // orderly end.
+        let placed =
+            unsafe { libc::mmap(start.cast(), self.mapping.len(), access, flags, nothing.as_raw_fd(), 0) };
+        if ptr::eq(placed, libc::MAP_FAILED) { Err(io::Error::last_os_error()) } else { Ok(()) }
     }
 
     /// Drops anonymous pages. `bytes` lie in the mapping.
@@ -125,6 +257,10 @@ impl RamRegion {
     pub(crate) fn host_address(&self) -> usize {
         self.mapping.as_ptr() as usize
     }
+}
+
+fn lock(holes: &Mutex<Holes>) -> MutexGuard<'_, Holes> {
+    holes.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl GuestMemoryRegion for RamRegion {

@@ -263,7 +263,7 @@ fn pagemap_scan(facts: &Facts) -> Check {
 
 fn userfaultfd(facts: &Facts) -> Check {
     const NAME: &str = "userfaultfd";
-    const LOSS: &str = "lazy restore, which comes with a later version, will not work";
+    const LOSS: &str = "`restore --memory-mode lazy` will not work";
     match facts.userfaultfd {
         Access::Granted => ok(NAME, "/dev/userfaultfd opens"),
         _ if facts.unprivileged_userfaultfd => ok(NAME, "vm.unprivileged_userfaultfd is 1"),

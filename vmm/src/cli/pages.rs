@@ -1,0 +1,35 @@
+//! Who delivers the pages of a guest that is restored lazily: the page server at a socket, or a thread of this process,
+//! which speaks with the VM in the same way.
+
+use std::fs::File;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use page_server::image::Served;
+use page_server::inline;
+use page_server::session::Options;
+use page_server::trace::Trace;
+use vmm::memory::lazy::Server;
+
+/// The page server at `socket`, or else one for `image` alone, which writes its faults to `trace`.
+pub(super) fn server(socket: Option<PathBuf>, image: &Path, trace: Option<&Path>) -> Result<Server> {
+    if let Some(path) = socket {
+        return Ok(Server::connect(path)?);
+    }
+    let served = Served::open(image, &Default::default())
+        .with_context(|| format!("cannot serve the memory of image `{}`", image.display()))?;
+    let trace = trace.map(start_trace).transpose()?.map(Arc::new);
+    let (ours, theirs) = UnixStream::pair().context("cannot make a pair of sockets")?;
+    let options = Options { trace, ..Options::default() };
+    // It ends with the VM, whose end of the pair is closed then.
+    let _ = inline::serve(theirs, served, options).context("cannot start a thread to deliver pages")?;
+    Ok(Server { stream: ours, path: None })
+}
+
+fn start_trace(path: &Path) -> Result<Trace> {
+    let failed = || format!("cannot write a trace to `{}`", path.display());
+    let file = File::create(path).with_context(failed)?;
+    Trace::new(file).with_context(failed)
+}

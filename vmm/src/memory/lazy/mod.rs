@@ -1,0 +1,271 @@
+//! Guest memory that a page server delivers as the guest touches it.
+//!
+//! The server may be a thread of this process or another process, ours or one that was written for Firecracker: it is
+//! whoever is at the other end of a Unix socket ([`Server`]) and takes the handshake of `snapshot_format::handoff`. The
+//! userfaultfd stays here as well, so that a server that comes back is given it again, and so that nobody who waits for a
+//! page goes on with zeros when a server dies.
+//!
+//! A thread watches over the server ([`watch`]) for as long as a page is missing. A guest whose page cannot be had must
+//! not go on: its memory is taken away under it ([`pages::Pages::lose`]), so that everybody who waits comes out with an
+//! error, and the VM ends with a [`Lost`] that names the page.
+
+mod handover;
+mod pages;
+mod probe;
+mod watch;
+
+#[cfg(test)]
+mod lazy_test;
+
+use std::io;
+use std::ops::Range;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use rustix::event::EventfdFlags;
+use snapshot_format::handoff;
+use snapshot_format::pages::{CHUNK_BYTES, Region};
+
+use super::{GuestRam, OwnRun};
+use crate::sys::uffd::Uffd;
+use pages::Pages;
+
+/// The most stretches of zeros that are kept out of the delivering: each splits a mapping, of which a process has few.
+const MOST_ZEROS: usize = 512;
+
+/// Why memory cannot be delivered.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// There is no userfaultfd to be had.
+    #[error("cannot create a userfaultfd that serves the kernel's own faults")]
+    Uffd(#[source] io::Error),
+    /// Nobody listens where the page server should.
+    #[error("cannot connect to the page server at `{}`", path.display())]
+    Connect {
+        /// Its socket.
+        path: PathBuf,
+        /// What the system answered.
+        #[source]
+        source: io::Error,
+    },
+    /// The handshake cannot be made.
+    #[error("cannot describe guest memory to the page server")]
+    Handshake(#[source] handoff::Error),
+    /// The handshake cannot be sent.
+    #[error("cannot hand guest memory over to the page server")]
+    HandOver(#[source] io::Error),
+    /// The thread that watches over the server, or its descriptors.
+    #[error("cannot watch over the page server")]
+    Watch(#[source] io::Error),
+    /// A page that is to be saved could not be had.
+    #[error("cannot have the guest memory at {gpa:#x} delivered")]
+    Deliver {
+        /// Guest-physical address.
+        gpa: u64,
+        /// What the kernel answered.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// Why a page cannot be had any more.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Cause {
+    /// It was asked for, and did not come.
+    #[error("the page server has not delivered it within {0:?}")]
+    Late(Duration),
+    /// The connection has ended, and there is nobody else to turn to.
+    #[error("the page server has gone")]
+    Gone,
+    /// The connection has ended, and no server has taken its place.
+    #[error("the page server has gone, and none was there to take its place within {0:?}")]
+    NotReplaced(Duration),
+    /// The server says so.
+    #[error("the page server cannot read it: {0}")]
+    Told(String),
+    /// The server does not serve this VM.
+    #[error("the page server refuses to serve this VM: {0}")]
+    Refused(String),
+    /// This process cannot tell what is missing any more.
+    #[error("this process cannot watch its memory: {0}")]
+    Blind(String),
+}
+
+/// A page that is lost, and the guest with it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the page at {gpa:#x} of guest memory is missing")]
+pub struct Lost {
+    /// Guest-physical address.
+    pub gpa: u64,
+    /// Why.
+    #[source]
+    pub cause: Cause,
+}
+
+/// Who delivers.
+#[derive(Debug)]
+pub struct Server {
+    /// A connection on which nothing was said yet.
+    pub stream: UnixStream,
+    /// Where another connection can be had if this one ends.
+    pub path: Option<PathBuf>,
+}
+
+impl Server {
+    /// Connects to the page server that listens at `path`.
+    ///
+    /// # Errors
+    /// There is none, or it takes no connection now.
+    pub fn connect(path: PathBuf) -> Result<Self, Error> {
+        match handover::connect(&path) {
+            Ok(stream) => Ok(Self { stream, path: Some(path) }),
+            Err(source) => Err(Error::Connect { path, source }),
+        }
+    }
+}
+
+/// How it delivers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// The image, as its manifest names it.
+    pub image_id: [u8; 16],
+    /// Whether pages may come before they are touched.
+    pub prefetch: bool,
+    /// Whether it is to be seen which pages are touched and written.
+    pub record: bool,
+    /// How long a page may take.
+    pub timeout: Duration,
+}
+
+/// What is known of a loss.
+#[derive(Debug)]
+pub struct Loss {
+    lost: OnceLock<Lost>,
+    told: Signal,
+}
+
+impl Loss {
+    /// Readable once there is one.
+    pub fn told(&self) -> &OwnedFd {
+        &self.told.0
+    }
+
+    /// The page that is lost, if one is.
+    pub fn get(&self) -> Option<&Lost> {
+        self.lost.get()
+    }
+}
+
+/// Memory that is being delivered, for as long as a page of it is missing. Dropped, it lets the server go: nobody may
+/// use the memory any more then.
+#[derive(Debug)]
+pub struct Lazy {
+    pages: Arc<Pages>,
+    stop: Arc<Signal>,
+    watch: Option<JoinHandle<()>>,
+}
+
+impl Lazy {
+    /// Hands `ram`, whose regions are registered with `uffd` and lie in the memory file as `placement` says, over to
+    /// `server`, and watches over it from here on.
+    pub(super) fn start(
+        ram: GuestRam,
+        placement: Vec<Region>,
+        uffd: Arc<Uffd>,
+        server: Server,
+        options: &Options,
+    ) -> Result<Self, Error> {
+        let stop = Arc::new(Signal::new()?);
+        let loss = Arc::new(Loss { lost: OnceLock::new(), told: Signal::new()? });
+        let handshake = handover::handshake(&ram, &placement, options)?;
+        let pages = Arc::new(Pages::new(ram, placement, uffd, loss)?);
+        handover::hand_over(&server.stream, &handshake, pages.uffd()).map_err(Error::HandOver)?;
+        let watch = watch::start(Arc::clone(&pages), server, handshake, options.timeout, Arc::clone(&stop))?;
+        Ok(Self { pages, stop, watch: Some(watch) })
+    }
+
+    /// What becomes known of a loss.
+    pub fn loss(&self) -> &Arc<Loss> {
+        self.pages.loss()
+    }
+
+    /// Whether every page is there, and nobody is needed any more.
+    pub fn is_complete(&self) -> bool {
+        self.pages.is_complete()
+    }
+
+    /// Waits until every page is there.
+    ///
+    /// # Errors
+    /// One cannot be had.
+    pub(super) fn fetch_all(&self) -> Result<(), Error> {
+        self.pages.fetch_all()
+    }
+
+    /// Pages that were asked for by this process itself and by nobody else, as far as it knows.
+    pub(crate) fn probed(&self) -> Vec<OwnRun> {
+        self.pages.probed()
+    }
+}
+
+impl Drop for Lazy {
+    fn drop(&mut self) {
+        self.stop.give();
+        if let Some(watch) = self.watch.take() {
+            // A panic there has been printed, and there is nothing left to watch over.
+            let _ = watch.join();
+        }
+    }
+}
+
+/// Which bytes of each region are zeros that nobody has to deliver: the chunks whose sum says so, the longest stretches
+/// first if there are too many.
+pub(super) fn zeros(placement: &[Region], chunk_sums: &[u64]) -> Vec<Vec<Range<usize>>> {
+    let mut found: Vec<(usize, Range<usize>)> = Vec::new();
+    for (number, region) in placement.iter().enumerate() {
+        let (start, end) = (region.offset().get(), region.file_end());
+        for chunk in start / CHUNK_BYTES..end.div_ceil(CHUNK_BYTES) {
+            if chunk_sums.get(chunk as usize).is_none_or(|sum| *sum != 0) {
+                continue;
+            }
+            let from = (chunk * CHUNK_BYTES).max(start) - start;
+            let until = ((chunk + 1) * CHUNK_BYTES).min(end) - start;
+            let (from, until) = (from as usize, until as usize);
+            match found.last_mut() {
+                Some((of, last)) if *of == number && last.end == from => last.end = until,
+                _ => found.push((number, from..until)),
+            }
+        }
+    }
+    found.sort_by_key(|(_, range)| std::cmp::Reverse(range.len()));
+    found.truncate(MOST_ZEROS);
+    let mut zeros = vec![Vec::new(); placement.len()];
+    found.into_iter().for_each(|(number, range)| zeros[number].push(range));
+    zeros
+}
+
+/// Something that one thread tells another.
+#[derive(Debug)]
+struct Signal(OwnedFd);
+
+impl Signal {
+    fn new() -> Result<Self, Error> {
+        let made = rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK);
+        made.map(Self).map_err(|errno| Error::Watch(errno.into()))
+    }
+
+    /// Makes it readable.
+    fn give(&self) {
+        // Fails only if it is full, and then it is readable.
+        let _ = rustix::io::write(&self.0, &1_u64.to_ne_bytes());
+    }
+
+    /// Makes it unreadable again.
+    fn take(&self) {
+        let _ = rustix::io::read(&self.0, &mut [0; 8]);
+    }
+}

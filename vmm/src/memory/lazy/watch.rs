@@ -1,0 +1,309 @@
+//! The thread that watches over the page server, for as long as a page is missing.
+//!
+//! It reads what the server says, asks for a page now and then to see that it comes ([`super::probe`]), turns to the next
+//! server when the connection ends, and knows when the guest is lost. A server that was not written for us says nothing,
+//! and is watched as well by what it delivers.
+
+use std::io::{self, Read};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use snapshot_format::handoff::{FromServer, MAX_LINE_BYTES};
+
+use super::pages::Pages;
+use super::probe::Prober;
+use super::{Cause, Error, Lost, Server, Signal, handover};
+use crate::memory::OwnRun;
+
+/// When the first page is asked for: by then a server that works has delivered some.
+const FIRST_PROBE: Duration = Duration::from_millis(100);
+/// How often one is.
+const PROBE_EVERY: Duration = Duration::from_secs(1);
+/// What is asked for: a page.
+const PROBE_BYTES: usize = 4096;
+/// What is asked for once the server says that it has delivered everything.
+const REST_BYTES: usize = 2 << 20;
+/// How soon another server is looked for, at first and in the end.
+const RETRY: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(500));
+
+/// Starts it. `server` has been given `handshake`.
+pub(super) fn start(
+    pages: Arc<Pages>,
+    server: Server,
+    handshake: Vec<u8>,
+    timeout: Duration,
+    stop: Arc<Signal>,
+) -> Result<JoinHandle<()>, Error> {
+    let Server { stream, path } = server;
+    stream.set_nonblocking(true).map_err(Error::Watch)?;
+    let now = Instant::now();
+    let watch = Watch {
+        prober: Prober::start(&pages)?,
+        pages,
+        handshake,
+        timeout,
+        stop,
+        path,
+        stream: Some(stream),
+        said: Vec::new(),
+        says_complete: false,
+        since: now,
+        gone: None,
+        next_probe: now + FIRST_PROBE,
+        next_try: (now, RETRY.0),
+    };
+    let builder = thread::Builder::new().name("page-watch".to_owned()).stack_size(256 << 10);
+    builder.spawn(move || watch.run()).map_err(Error::Watch)
+}
+
+/// How the watch ends.
+enum End {
+    /// Nobody wants the memory any more.
+    Stopped,
+    /// No page is missing.
+    Complete,
+    Lost(Lost),
+}
+
+struct Watch {
+    // Configuration.
+    timeout: Duration,
+    path: Option<PathBuf>,
+    handshake: Vec<u8>,
+    // Connections.
+    pages: Arc<Pages>,
+    prober: Prober,
+    stop: Arc<Signal>,
+    stream: Option<UnixStream>,
+    /// A line of which the end is missing.
+    said: Vec<u8>,
+    says_complete: bool,
+    /// When this server was given the memory.
+    since: Instant,
+    /// When the last server that was seen to deliver went, until the next one is.
+    gone: Option<Instant>,
+    next_probe: Instant,
+    /// When another server is looked for, and how much later once more.
+    next_try: (Instant, Duration),
+}
+
+impl Watch {
+    fn run(mut self) {
+        let end = loop {
+            match self.step() {
+                Ok(None) => {}
+                Ok(Some(end)) => break end,
+                Err(error) => {
+                    let cause = Cause::Blind(error.to_string());
+                    break self.pages.lost(cause).map_or(End::Complete, End::Lost);
+                }
+            }
+        };
+        match end {
+            End::Complete => self.pages.complete(),
+            End::Lost(lost) => self.pages.lose(lost),
+            End::Stopped => {
+                if let Some((run, _)) = self.prober.asked() {
+                    self.pages.give_up(run);
+                }
+            }
+        }
+        self.prober.end();
+    }
+
+    /// Waits for whatever comes first, and acts on it.
+    fn step(&mut self) -> io::Result<Option<End>> {
+        if self.wait()? {
+            return Ok(Some(End::Stopped));
+        }
+        if let Some(end) = self.hear()? {
+            return Ok(Some(end));
+        }
+        if let Some((run, answer)) = self.prober.take() {
+            self.answered(&run, answer);
+        }
+        let now = Instant::now();
+        if let Some(end) = self.late(now) {
+            return Ok(Some(end));
+        }
+        if self.stream.is_none() && self.next_try.0 <= now {
+            self.reconnect(now);
+        }
+        if self.prober.asked().is_none() && self.next_probe <= now {
+            return self.probe(now);
+        }
+        Ok(None)
+    }
+
+    /// Gives back whether it is to stop.
+    fn wait(&self) -> io::Result<bool> {
+        let wait = self.next_deadline().saturating_duration_since(Instant::now());
+        // Rounded up, so that it does not spin through the last bit.
+        let wait = Timespec::try_from(wait + Duration::from_millis(1)).unwrap_or_default();
+        let mut fds = vec![
+            PollFd::new(&self.stop.0, PollFlags::IN),
+            PollFd::new(&self.prober.answered().0, PollFlags::IN),
+        ];
+        if let Some(stream) = &self.stream {
+            fds.push(PollFd::new(stream, PollFlags::IN));
+        }
+        match poll(&mut fds, Some(&wait)) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        Ok(!fds[0].revents().is_empty())
+    }
+
+    fn next_deadline(&self) -> Instant {
+        let probe = match self.prober.asked() {
+            Some(_) => None,
+            None => Some(self.next_probe),
+        };
+        let retry = self.stream.is_none().then_some(self.next_try.0);
+        let soonest = [probe, retry, self.deadline()].into_iter().flatten().min();
+        soonest.unwrap_or_else(|| Instant::now() + PROBE_EVERY)
+    }
+
+    /// When whatever is waited for now is late.
+    fn deadline(&self) -> Option<Instant> {
+        let asked = self.prober.asked().map(|(_, at)| *at);
+        match (self.stream.is_some(), self.gone) {
+            (false, Some(gone)) => Some(gone + self.timeout),
+            // A server that has just taken over is given its time, but one after the other does not make it more.
+            (true, Some(gone)) => {
+                asked.map(|at| (at.max(self.since) + self.timeout).min(gone + 2 * self.timeout))
+            }
+            (_, None) => asked.map(|at| at.max(self.since) + self.timeout),
+        }
+    }
+
+    fn late(&self, now: Instant) -> Option<End> {
+        if self.deadline().is_none_or(|at| now < at) {
+            return None;
+        }
+        let cause = match self.stream {
+            Some(_) => Cause::Late(self.timeout),
+            None => Cause::NotReplaced(self.timeout),
+        };
+        Some(match self.prober.asked() {
+            Some((run, _)) => End::Lost(Lost { gpa: self.pages.gpa(run), cause }),
+            None => self.lost(cause),
+        })
+    }
+
+    /// The end, if nothing more is delivered.
+    fn lost(&self, cause: Cause) -> End {
+        self.pages.lost(cause).map_or(End::Complete, End::Lost)
+    }
+
+    /// Asks for the next page that is missing. If none is, nobody is needed any more.
+    fn probe(&mut self, now: Instant) -> io::Result<Option<End>> {
+        let (most, every) =
+            if self.says_complete { (REST_BYTES, Duration::ZERO) } else { (PROBE_BYTES, PROBE_EVERY) };
+        match self.pages.missing(None, most)? {
+            None => Ok(Some(End::Complete)),
+            Some(run) => {
+                self.pages.note_probe(&run);
+                self.prober.ask(run);
+                self.next_probe = now + every;
+                Ok(None)
+            }
+        }
+    }
+
+    fn answered(&mut self, run: &OwnRun, answer: io::Result<()>) {
+        match answer {
+            Ok(()) if self.stream.is_some() => self.gone = None,
+            Ok(()) => {}
+            // A kernel that cannot be asked that way, or one that is short of memory: the guest finds out as well.
+            Err(error) => tracing::debug!(gpa = self.pages.gpa(run), %error, "a page could not be asked for"),
+        }
+    }
+
+    /// Reads what the server says.
+    fn hear(&mut self) -> io::Result<Option<End>> {
+        let mut bytes = [0; MAX_LINE_BYTES];
+        while let Some(stream) = &mut self.stream {
+            match stream.read(&mut bytes) {
+                Ok(0) => return Ok(self.gone("it has closed the connection")),
+                Ok(read) => self.said.extend_from_slice(&bytes[..read]),
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => return Ok(self.gone("the connection has failed")),
+            }
+            while let Some(end) = self.said.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = self.said.drain(..=end).collect();
+                match FromServer::parse(&line[..end]) {
+                    Ok(message) => {
+                        if let Some(end) = self.told(message) {
+                            return Ok(Some(end));
+                        }
+                    }
+                    Err(_) => return Ok(self.gone("it has said what is no message")),
+                }
+            }
+            if self.said.len() > MAX_LINE_BYTES {
+                return Ok(self.gone("it has said what is no message"));
+            }
+        }
+        Ok(None)
+    }
+
+    fn told(&mut self, message: FromServer) -> Option<End> {
+        match message {
+            FromServer::Refused { cause } => Some(self.lost(Cause::Refused(cause))),
+            FromServer::Lost { offset, cause } => {
+                Some(End::Lost(Lost { gpa: self.pages.gpa_of(offset), cause: Cause::Told(cause) }))
+            }
+            FromServer::Complete => {
+                self.says_complete = true;
+                self.next_probe = Instant::now();
+                None
+            }
+        }
+    }
+
+    /// The connection has ended: that of a server which nobody needs any more, or of one that has to be replaced.
+    fn gone(&mut self, how: &str) -> Option<End> {
+        self.stream = None;
+        self.said.clear();
+        self.says_complete = false;
+        let Some(path) = &self.path else { return Some(self.lost(Cause::Gone)) };
+        if self.pages.lost(Cause::Gone).is_none() {
+            return Some(End::Complete);
+        }
+        let now = Instant::now();
+        if self.gone.is_none() {
+            tracing::warn!(path = %path.display(), "the page server has gone ({how}); looking for another");
+            self.next_try = (now, RETRY.0);
+        }
+        self.gone.get_or_insert(now);
+        None
+    }
+
+    /// Hands everything over once more, to whoever listens there by now.
+    fn reconnect(&mut self, now: Instant) {
+        let (_, pause) = self.next_try;
+        self.next_try = (now + pause, (pause * 2).min(RETRY.1));
+        let Some(path) = &self.path else { return };
+        let taken = handover::connect(path).and_then(|stream| {
+            handover::hand_over(&stream, &self.handshake, self.pages.uffd())?;
+            Ok(stream)
+        });
+        match taken {
+            Ok(stream) => {
+                tracing::info!(path = %path.display(), "another page server has taken over");
+                self.stream = Some(stream);
+                self.since = now;
+                self.next_probe = now;
+                // Faults that the one before had read and not answered are raised again.
+                self.pages.wake();
+            }
+            Err(error) => tracing::debug!(path = %path.display(), %error, "no page server yet"),
+        }
+    }
+}
