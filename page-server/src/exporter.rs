@@ -3,7 +3,7 @@
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::socket::Socket;
 use crate::stats::Metrics;
@@ -59,9 +59,11 @@ fn answer(mut client: UnixStream, metrics: &Metrics) -> io::Result<()> {
 
 /// Whether what comes is a GET.
 fn request(client: &mut UnixStream) -> io::Result<bool> {
+    let deadline = Instant::now() + PATIENCE;
     let mut bytes = Vec::new();
     let mut buffer = [0; 1024];
-    while bytes.len() < MAX_REQUEST {
+    // Byte by byte it must not take longer either: others wait.
+    while bytes.len() < MAX_REQUEST && Instant::now() < deadline {
         let read = client.read(&mut buffer)?;
         if read == 0 {
             return Ok(false);

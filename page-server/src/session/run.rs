@@ -88,6 +88,10 @@ impl Session {
             if busy && self.look_out()? {
                 continue;
             }
+            // There is time now, and a server that is killed writes nothing any more.
+            if let Some(trace) = &self.options.trace {
+                trace.flush();
+            }
             match self.wait(stop, None)? {
                 Wanted::Yes => {}
                 Wanted::No => return Ok(End::VmGone),

@@ -31,6 +31,9 @@ pub(super) struct Measurements {
     pub(super) boots: Vec<Start>,
     pub(super) snapshot: Option<Snapshot>,
     pub(super) restores: Vec<Start>,
+    pub(super) lazy_restores: Vec<Start>,
+    /// There if this host cannot do that.
+    pub(super) why_not_lazy: Option<String>,
     /// What the restored guest said of its memory.
     pub(super) verified: String,
 }
@@ -49,6 +52,10 @@ pub(super) struct Summary {
     pub(super) snapshot_memory_bytes: u64,
     pub(super) restore_first_byte: Times,
     pub(super) restore_ready: Times,
+    pub(super) lazy_restore_first_byte: Times,
+    pub(super) lazy_restore_ready: Times,
+    /// Why there are no lazy restores, if there are none.
+    pub(super) why_not_lazy: Option<String>,
     /// Median boot to ready over median restore to ready.
     pub(super) ratio: f64,
     pub(super) verified: String,
@@ -102,6 +109,9 @@ impl Measurements {
             snapshot_memory_bytes: snapshot.2,
             restore_first_byte: Times::of(self.restores.iter().map(|start| start.first_byte)),
             restore_ready,
+            lazy_restore_first_byte: Times::of(self.lazy_restores.iter().map(|start| start.first_byte)),
+            lazy_restore_ready: Times::of(self.lazy_restores.iter().map(|start| start.ready)),
+            why_not_lazy: self.why_not_lazy.clone(),
             verified: self.verified.clone(),
         }
     }

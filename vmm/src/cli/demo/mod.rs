@@ -10,8 +10,11 @@ mod run;
 #[cfg(test)]
 mod render_test;
 
+use std::path::Path;
+
 use anyhow::{Context, Result, bail};
 use vmm::machine::Host;
+use vmm::memory::lazy;
 use vmm::supervisor::Signals;
 
 use super::args::DemoArgs;
@@ -24,6 +27,10 @@ const RUNS: usize = 20;
 /// Guest memory, and how much of it the guest has filled when it is snapshotted.
 const MEMORY: &str = "256M";
 const FILL: &str = "64M";
+
+/// The two ways to have memory back, as `--memory-mode` has them.
+const MMAP: &str = "mmap";
+const LAZY: &str = "lazy";
 
 /// Boots, snapshots and restores the built-in guest and shows the times.
 pub(super) fn run(args: &DemoArgs) -> Result<()> {
@@ -42,15 +49,31 @@ pub(super) fn run(args: &DemoArgs) -> Result<()> {
     }
     measured.snapshot = Some(command.snapshot(MEMORY, FILL, &image)?);
     for _ in 0..RUNS {
-        measured.restores.push(command.restore(&image)?);
+        measured.restores.push(command.restore(&image, MMAP)?);
         stop_if_asked(&signals)?;
     }
-    measured.verified = command.verify_in_guest(&image)?;
-    if !measured.verified.starts_with("ok verified") {
-        bail!("the restored guest does not find its memory as it was: {}", measured.verified);
+    measured.verified = verified(&command, &image, MMAP)?;
+    match lazy::check() {
+        Ok(()) => {
+            for _ in 0..RUNS {
+                measured.lazy_restores.push(command.restore(&image, LAZY)?);
+                stop_if_asked(&signals)?;
+            }
+            verified(&command, &image, LAZY)?;
+        }
+        Err(why) => measured.why_not_lazy = Some(why.to_string()),
     }
     let summary = measured.summary(MEMORY, FILL);
     if args.json { output::json(&summary) } else { output::text(&render::table(&summary)) }
+}
+
+/// What the guest says of its memory, which it must find as it was.
+fn verified(command: &run::Rekindle, image: &Path, mode: &str) -> Result<String> {
+    let said = command.verify_in_guest(image, mode)?;
+    if !said.starts_with("ok verified") {
+        bail!("the restored guest does not find its memory as it was: {said}");
+    }
+    Ok(said)
 }
 
 fn stop_if_asked(signals: &Signals) -> Result<()> {

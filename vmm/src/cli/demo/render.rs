@@ -15,6 +15,15 @@ pub(super) fn table(summary: &Summary) -> String {
     row(&mut text, "boot: the guest is ready", &summary.boot_ready);
     row(&mut text, "restore: the guest's first byte", &summary.restore_first_byte);
     row(&mut text, "restore: the guest is ready", &summary.restore_ready);
+    match &summary.why_not_lazy {
+        None => {
+            row(&mut text, "lazy restore: the guest's first byte", &summary.lazy_restore_first_byte);
+            row(&mut text, "lazy restore: the guest is ready", &summary.lazy_restore_ready);
+        }
+        Some(why) => {
+            let _ = writeln!(text, "  lazy restore: not here: {why}; see `rekindle doctor`");
+        }
+    }
     let mib = summary.snapshot_memory_bytes as f64 / f64::from(1 << 20);
     let (paused, total) = (summary.snapshot_paused_ms, summary.snapshot_total_ms);
     let runs = summary.boot_ready.samples_ms.len();

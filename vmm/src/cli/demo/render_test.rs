@@ -20,10 +20,12 @@ fn median_and_slowest_are_samples() {
 #[test]
 fn the_table_has_every_number_and_the_ratio() {
     let start = |first, ready| Start { first_byte: ms(first), ready: ms(ready) };
-    let measured = Measurements {
+    let mut measured = Measurements {
         boots: vec![start(4, 60); 3],
         snapshot: Some(Snapshot { paused: ms(31), took: ms(88), memory_bytes: 65 << 20 }),
         restores: vec![start(2, 3); 3],
+        lazy_restores: vec![start(5, 6); 3],
+        why_not_lazy: None,
         verified: "ok verified 64 MiB seed 1".into(),
     };
     let text = table(&measured.summary("256M", "64M"));
@@ -32,6 +34,8 @@ fn the_table_has_every_number_and_the_ratio() {
         "60.00 ms",
         "2.00 ms",
         "3.00 ms",
+        "5.00 ms",
+        "6.00 ms",
         "31.0 ms",
         "88.0 ms",
         "65.0 MiB",
@@ -40,4 +44,7 @@ fn the_table_has_every_number_and_the_ratio() {
     ] {
         assert!(text.contains(part), "`{part}` in:\n{text}");
     }
+    measured.why_not_lazy = Some("no userfaultfd".into());
+    let text = table(&measured.summary("256M", "64M"));
+    assert!(text.contains("lazy restore: not here: no userfaultfd") && !text.contains("5.00 ms"), "{text}");
 }

@@ -77,8 +77,8 @@ impl Rekindle {
     }
 
     /// Restores the image until its guest is ready, which is its first word.
-    pub(super) fn restore(&self, image: &Path) -> Result<Start> {
-        let mut vm = self.start(&["restore", &image.to_string_lossy()])?;
+    pub(super) fn restore(&self, image: &Path, mode: &str) -> Result<Start> {
+        let mut vm = self.start(&["restore", &image.to_string_lossy(), "--memory-mode", mode])?;
         let first_byte = vm.first_byte()?;
         let ready = vm.line_that_is("spark: ready")?;
         vm.end()?;
@@ -86,8 +86,8 @@ impl Rekindle {
     }
 
     /// Restores the image and lets the guest compare its memory with what it had filled it with.
-    pub(super) fn verify_in_guest(&self, image: &Path) -> Result<String> {
-        let mut vm = self.start(&["restore", &image.to_string_lossy()])?;
+    pub(super) fn verify_in_guest(&self, image: &Path, mode: &str) -> Result<String> {
+        let mut vm = self.start(&["restore", &image.to_string_lossy(), "--memory-mode", mode])?;
         vm.line_that_is("spark: ready")?;
         let answer = vm.ask("verify")?;
         vm.end()?;

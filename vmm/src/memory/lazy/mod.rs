@@ -31,7 +31,7 @@ use snapshot_format::handoff;
 use snapshot_format::pages::{CHUNK_BYTES, Region};
 
 use super::{GuestRam, OwnRun};
-use crate::sys::uffd::Uffd;
+use crate::sys::uffd::{Faults, Uffd};
 use pages::Pages;
 
 /// The most stretches of zeros that are kept out of the delivering: each splits a mapping, of which a process has few.
@@ -220,6 +220,14 @@ impl Drop for Lazy {
             let _ = watch.join();
         }
     }
+}
+
+/// Whether this process may have memory delivered.
+///
+/// # Errors
+/// It may not, or the kernel cannot.
+pub fn check() -> Result<(), Error> {
+    Uffd::new(Faults::Delivered).map(drop).map_err(Error::Uffd)
 }
 
 /// Which bytes of each region are zeros that nobody has to deliver: the chunks whose sum says so, the longest stretches
