@@ -75,7 +75,7 @@ fn meaning(error: &(dyn Error + 'static)) -> Option<(Exit, Option<String>)> {
         return Some((Exit::Damaged, Some(hint.to_owned())));
     }
     if error.is::<lazy::Lost>() {
-        return Some((Exit::GuestFailed, Some(PAGES_HINT.to_owned())));
+        return Some((Exit::GuestFailed, Some(lazy::Lost::HINT.to_owned())));
     }
     if let Some(error) = error.downcast_ref::<lazy::Error>() {
         return Some(of_lazy(error));
@@ -92,9 +92,6 @@ fn meaning(error: &(dyn Error + 'static)) -> Option<(Exit, Option<String>)> {
     None
 }
 
-const PAGES_HINT: &str = "see what the page server says; restore the guest again once it serves, with a longer \
-    --pages-timeout if it was only slow";
-
 /// What a page server, or the host, lacks.
 fn of_lazy(error: &lazy::Error) -> (Exit, Option<String>) {
     match error {
@@ -107,7 +104,7 @@ fn of_lazy(error: &lazy::Error) -> (Exit, Option<String>) {
             let hint = "start it first: `rekindle-pages serve --socket PATH IMAGE`";
             (Exit::Failed, Some(hint.to_owned()))
         }
-        lazy::Error::Deliver { .. } => (Exit::GuestFailed, Some(PAGES_HINT.to_owned())),
+        lazy::Error::Deliver { .. } => (Exit::GuestFailed, Some(lazy::Lost::HINT.to_owned())),
         lazy::Error::Handshake(_) | lazy::Error::HandOver(_) | lazy::Error::Watch(_) => (Exit::Failed, None),
     }
 }

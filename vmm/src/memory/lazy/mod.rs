@@ -106,6 +106,12 @@ pub struct Lost {
     pub cause: Cause,
 }
 
+impl Lost {
+    /// What somebody at a terminal can do about it.
+    pub const HINT: &str = "see what the page server says; restore the guest again once it serves, with a longer \
+        --pages-timeout if it was only slow";
+}
+
 /// Who delivers.
 #[derive(Debug)]
 pub struct Server {
