@@ -5,6 +5,7 @@
 
 mod build;
 mod plan;
+pub mod record;
 mod report;
 
 use std::path::PathBuf;
@@ -12,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use plan::{Contents, Plan, plan, read};
+pub use record::Recording;
 pub use report::{Phase, Report};
 
 use crate::machine::{Connections, Host, PausedVm};
@@ -75,6 +77,9 @@ pub enum Error {
     /// Guest memory could not be mapped.
     #[error("cannot map guest memory")]
     Map(#[source] crate::memory::Error),
+    /// What the guest touches cannot be recorded.
+    #[error("cannot record what the guest touches")]
+    Record(#[source] record::Error),
     /// A page of guest memory that was to be delivered is lost.
     #[error("guest memory cannot be delivered any more")]
     Pages(#[source] lazy::Lost),
@@ -112,6 +117,20 @@ pub struct Delivery {
 }
 
 impl Plan {
+    /// Has it recorded which pages the guest touches, from before it runs and for `time` at most, and added to the image.
+    /// Nothing is prefetched then.
+    pub fn record(&mut self, time: Duration) -> Recording {
+        self.prefetch = false;
+        let recording = Recording::new(time);
+        self.recording = Some((recording.shared(), time));
+        recording
+    }
+
+    /// Leaves it to the guest to touch its pages, whatever the image knows of them.
+    pub fn without_prefetch(&mut self) {
+        self.prefetch = false;
+    }
+
     /// Builds the machine, paused.
     ///
     /// The order of what is created is `machine::Frame`'s; the order of what is set is here.
@@ -159,7 +178,7 @@ impl Plan {
         report: &mut Report,
         map: impl FnOnce(&Contents) -> Result<Memory, memory::Error>,
     ) -> Result<PausedVm, Error> {
-        let Self { contents, virtio } = self;
+        let Self { contents, virtio, prefetch, recording } = self;
         let mut time = Stopwatch::start(report);
         let host = Host::open().map_err(Error::Kvm)?;
         contents.check_capabilities(&host)?;
@@ -178,6 +197,8 @@ impl Plan {
         build::lines(&frame, &connections, &virtio)?;
         build::chipset(&frame, &contents.chipset)?;
         time.lap("chipset");
+        let (dir, file_pages) = (contents.dir, contents.index.file_pages());
+        let image_id = contents.manifest.image_id;
         let vm = build::machine(frame, vcpus, contents, connections, virtio, shift.elapsed())?;
         time.lap("devices");
         Ok(vm)

@@ -212,9 +212,20 @@ impl Lazy {
         self.pages.fetch_all()
     }
 
-    /// Pages that were asked for by this process itself and by nobody else, as far as it knows.
-    pub(crate) fn probed(&self) -> Vec<OwnRun> {
-        self.pages.probed()
+    /// What becomes known of pages that this process asks for itself.
+    pub(super) fn probes(&self) -> Probes {
+        Probes(Arc::clone(&self.pages))
+    }
+}
+
+/// Pages that were asked for to see whether they come, and that the guest may not have touched.
+#[derive(Debug)]
+pub(super) struct Probes(Arc<Pages>);
+
+impl Probes {
+    /// All so far.
+    pub(super) fn all(&self) -> Vec<OwnRun> {
+        self.0.probed()
     }
 }
 
