@@ -20,4 +20,6 @@ pub mod socket;
 pub mod source;
 pub mod stats;
 mod sys;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 pub mod trace;

@@ -126,10 +126,11 @@ fn wait(socket: &Socket, signals: &mut Signals) -> Result<bool, Error> {
             Err(Errno::INTR) => continue,
             polled => polled.map_err(|errno| Error::Wait(errno.into()))?,
         };
-        if !watched[1].revents().is_empty() && signals.0.take() {
+        let [connected, signalled] = watched.map(|watched| !watched.revents().is_empty());
+        if signalled && signals.0.take() {
             return Ok(true);
         }
-        if !watched[0].revents().is_empty() {
+        if connected {
             return Ok(false);
         }
     }

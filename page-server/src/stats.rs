@@ -12,7 +12,8 @@
 //! | `rekindle_pages_sessions`, `.._sessions_total`, `.._refused_total`, `.._lost_total` | sessions now, ever, refused, ended by a page that could not be had |
 
 use prometheus::{
-    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
+    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
+    TextEncoder,
 };
 
 #[cfg(test)]
@@ -70,11 +71,12 @@ impl Metrics {
     /// Never, unless two metrics have the same name.
     pub fn new() -> Result<Self, prometheus::Error> {
         let registry = Registry::new_custom(Some("rekindle_pages".to_owned()), None)?;
-        let [faults, demanded, copied, zeroed, prefetched, late, set_faults] = COUNTERS.map(|(name, help)| {
-            let counter = IntCounterVec::new(Opts::new(name, help), &[SESSION])?;
-            registry.register(Box::new(counter.clone()))?;
-            Ok::<_, prometheus::Error>(counter)
-        });
+        let [faults, demanded, copied, zeroed, prefetched, late, set_faults] =
+            COUNTERS.map(|(name, help)| {
+                let counter = IntCounterVec::new(Opts::new(name, help), &[SESSION])?;
+                registry.register(Box::new(counter.clone()))?;
+                Ok::<_, prometheus::Error>(counter)
+            });
         let latency = HistogramOpts::new("fault_seconds", "From reading a fault to the page's being there.");
         let latency = HistogramVec::new(latency.buckets(buckets()), &[SESSION])?;
         registry.register(Box::new(latency.clone()))?;

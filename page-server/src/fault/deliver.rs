@@ -182,7 +182,11 @@ impl Deliverer {
                 Kind::Missing | Kind::Removed => {
                     let window = self.walks.window(fault.address);
                     let stretch = self.space.alike(spot, &window);
-                    self.deliver(&stretch)?
+                    match self.deliver(&stretch) {
+                        // It may be a neighbour that cannot be had, which nobody has asked for yet.
+                        Err(Ended::Source { .. }) => self.insist(spot)?,
+                        delivered => delivered?,
+                    }
                 }
             };
             let took = fault.read_at.elapsed();
@@ -193,10 +197,12 @@ impl Deliverer {
         Ok(())
     }
 
-    /// A fault on a page that was delivered before: raised before it came, or the VMM has thrown it away without a
-    /// word. Only the kernel knows.
+    /// Delivers one page, whatever is known of it. One that was delivered before may have been asked for before it came,
+    /// or the VMM has thrown it away without a word: only the kernel knows.
     fn insist(&mut self, spot: Spot) -> Result<u64, Ended> {
-        self.space.set_one(spot, Kind::Missing);
+        if matches!(self.space.kind(spot), Kind::There | Kind::Gone) {
+            self.space.set_one(spot, Kind::Missing);
+        }
         let (address, ..) = self.space.place(spot);
         let stretch = self.space.alike(spot, &(address..address + 1));
         self.deliver(&stretch)
@@ -361,6 +367,15 @@ impl Deliverer {
         if let Err(errno) = self.memory.poison(address, page) {
             tracing::warn!(%errno, "whoever waits for the lost page waits on: this kernel cannot poison it");
         }
+    }
+
+    /// Hands the memory to the kernel: what is missing from here on is zero. Call only after all that the source has was
+    /// delivered.
+    pub(crate) fn let_go(&self) -> Result<(), Ended> {
+        self.space.regions().try_for_each(|region| {
+            let done = self.memory.unregister(region.address, region.len);
+            done.map_err(|errno| Ended::Place { offset: region.offset, errno })
+        })
     }
 
     pub(crate) fn stats(&self) -> &Stats {

@@ -8,4 +8,4 @@ mod space;
 
 pub(crate) use deliver::{Deliverer, Ended, Place};
 pub use grain::Grain;
-pub(crate) use space::{Kind, Space};
+pub(crate) use space::Space;

@@ -73,7 +73,8 @@ impl Space {
 
     /// The page at `address`.
     pub(crate) fn find(&self, address: u64) -> Option<Spot> {
-        let region = self.regions.partition_point(|region| region.mapping.address <= address).checked_sub(1)?;
+        let region =
+            self.regions.partition_point(|region| region.mapping.address <= address).checked_sub(1)?;
         let Mapping { address: start, len, page_bytes, .. } = self.regions[region].mapping;
         let at = address - start;
         (at < len).then_some(Spot { region, at: at - at % page_bytes })
@@ -105,7 +106,12 @@ impl Space {
         let region = &self.regions[spot.region];
         let Mapping { address, len, page_bytes, .. } = region.mapping;
         let kind = region.kind(spot.at);
-        let low = window.start.saturating_sub(address).checked_next_multiple_of(page_bytes).unwrap_or(spot.at).min(spot.at);
+        let low = window
+            .start
+            .saturating_sub(address)
+            .checked_next_multiple_of(page_bytes)
+            .unwrap_or(spot.at)
+            .min(spot.at);
         let high = window.end.saturating_sub(address).min(len);
         let mut start = spot.at;
         while start > low && region.kind(start - page_bytes) == kind {
@@ -136,7 +142,8 @@ impl Space {
     pub(crate) fn set(&mut self, addresses: Range<u64>, kind: Kind) {
         for region in &mut self.regions {
             let Mapping { address, len, page_bytes, .. } = region.mapping;
-            let start = addresses.start.saturating_sub(address).checked_next_multiple_of(page_bytes).unwrap_or(len);
+            let start =
+                addresses.start.saturating_sub(address).checked_next_multiple_of(page_bytes).unwrap_or(len);
             let end = addresses.end.saturating_sub(address).min(len);
             for at in (start..end).step_by(page_bytes as usize) {
                 region.set(at, kind);

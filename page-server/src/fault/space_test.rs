@@ -31,11 +31,15 @@ fn addresses_and_offsets_meet() {
 #[test]
 fn every_kind_is_remembered_page_by_page() {
     let mut space = space();
-    for (page, kind) in [Kind::There, Kind::Removed, Kind::Gone, Kind::Missing].into_iter().cycle().take(1024).enumerate() {
+    for (page, kind) in
+        [Kind::There, Kind::Removed, Kind::Gone, Kind::Missing].into_iter().cycle().take(1024).enumerate()
+    {
         let at = BASE + page as u64 * PAGE;
         space.set(at..at + PAGE, kind);
     }
-    for (page, kind) in [Kind::There, Kind::Removed, Kind::Gone, Kind::Missing].into_iter().cycle().take(1024).enumerate() {
+    for (page, kind) in
+        [Kind::There, Kind::Removed, Kind::Gone, Kind::Missing].into_iter().cycle().take(1024).enumerate()
+    {
         assert_eq!(space.kind(space.find(BASE + page as u64 * PAGE).unwrap()), kind);
     }
     space.set(0..u64::MAX, Kind::Missing);
@@ -48,14 +52,17 @@ fn a_stretch_ends_where_the_window_the_region_or_the_kind_does() {
     space.set(BASE + 2 * PAGE..BASE + 3 * PAGE, Kind::There);
     space.set(BASE + 9 * PAGE..BASE + 10 * PAGE, Kind::Removed);
     let all = 0..u64::MAX;
-    assert_eq!(around(&space, BASE + 5 * PAGE, all.clone()), (BASE + 3 * PAGE, (1 << 20) + 3 * PAGE, 6 * PAGE));
+    assert_eq!(
+        around(&space, BASE + 5 * PAGE, all.clone()),
+        (BASE + 3 * PAGE, (1 << 20) + 3 * PAGE, 6 * PAGE)
+    );
     assert_eq!(around(&space, BASE, all.clone()), (BASE, 1 << 20, 2 * PAGE));
     assert_eq!(around(&space, BASE + (1 << 30) + PAGE, all), (BASE + (1 << 30), 0, 1 << 20));
     let window = BASE + 4 * PAGE..BASE + 6 * PAGE;
     assert_eq!(around(&space, BASE + 5 * PAGE, window), (BASE + 4 * PAGE, (1 << 20) + 4 * PAGE, 2 * PAGE));
-    // A window that ends within the page, or is elsewhere, is at least the page.
-    let elsewhere = BASE + 20 * PAGE..BASE + 20 * PAGE + 1;
-    assert_eq!(around(&space, BASE + 5 * PAGE, elsewhere).2 / PAGE, 1);
+    // A window that ends within the page is at least the page.
+    let within = BASE + 5 * PAGE..BASE + 5 * PAGE + 1;
+    assert_eq!(around(&space, BASE + 5 * PAGE, within).2 / PAGE, 1);
 }
 
 #[test]

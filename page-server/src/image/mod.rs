@@ -102,6 +102,16 @@ impl Served {
         Ok(Arc::new(Self { path: path.to_owned(), image_id, source, index, working_set }))
     }
 
+    /// Put together from parts: for tests and benchmarks.
+    #[cfg(any(test, feature = "testing"))]
+    pub fn of_parts(
+        image_id: Option<[u8; 16]>,
+        source: Arc<dyn PageSource>,
+        working_set: Option<WorkingSet>,
+    ) -> Arc<Self> {
+        Arc::new(Self { path: PathBuf::from("parts"), image_id, source, index: None, working_set })
+    }
+
     /// As it was named.
     pub fn path(&self) -> &Path {
         &self.path

@@ -1,6 +1,5 @@
 //! The loop of a session: faults first, then what is delivered ahead, then a short look-out, then sleep.
 
-use std::error::Error as _;
 use std::fmt::Write as _;
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::AsFd;
@@ -108,7 +107,19 @@ impl Session {
     }
 
     fn deliver_ahead(&mut self, Step { offset, len }: Step) -> Result<(), Ended> {
-        let delivered = self.deliverer.ahead(offset, len, Cause::Prefetch)?;
+        let delivered = match self.deliverer.ahead(offset, len, Cause::Prefetch) {
+            Err(Ended::Source { offset, source }) => {
+                // Nobody has asked for it yet. What the guest does ask for is worth the source's whole time.
+                tracing::warn!(
+                    offset,
+                    error = &source as &dyn std::error::Error,
+                    "nothing more is delivered ahead"
+                );
+                self.ahead = Queue::default();
+                return Ok(());
+            }
+            delivered => delivered?,
+        };
         let stats = self.deliverer.stats();
         stats.prefetched.inc_by(delivered);
         stats.late.inc_by(len.saturating_sub(delivered));
@@ -182,8 +193,11 @@ impl Session {
         if self.deliverer.look()? {
             self.answer()?;
         }
+        // Ours looks whether that is so, and lets go itself.
         if self.is_ours {
             say(&mut self.socket, &FromServer::Complete);
+        } else {
+            self.deliverer.let_go()?;
         }
         Ok(End::Complete)
     }

@@ -95,7 +95,9 @@ impl Memory {
         let before = events.len();
         let read = match self.uffd.read_events(&mut self.buffer) {
             Ok(read) => read,
-            Err(userfaultfd::Error::SystemError(errno)) => return Err(Errno::from_raw_os_error(errno as i32)),
+            Err(userfaultfd::Error::SystemError(errno)) => {
+                return Err(Errno::from_raw_os_error(errno as i32));
+            }
             Err(_) => return Err(Errno::IO),
         };
         // One that the crate does not know is of a feature that nobody here asked for.
@@ -140,6 +142,15 @@ impl Memory {
         // Fails only for a range that is no range, and then nobody waits there.
         let _ = self.uffd.wake(address as *mut libc::c_void, len as usize);
     }
+
+    /// Makes these addresses ordinary memory, whose missing pages are zero, and wakes whoever waits there.
+    pub(crate) fn unregister(&self, address: u64, len: u64) -> Result<(), Errno> {
+        match self.uffd.unregister(address as *mut libc::c_void, len as usize) {
+            Err(userfaultfd::Error::SystemError(errno)) => Err(Errno::from_raw_os_error(errno as i32)),
+            Err(_) => Err(Errno::IO),
+            Ok(()) => Ok(()),
+        }
+    }
 }
 
 impl AsFd for Memory {
@@ -165,9 +176,7 @@ fn known(event: Raw) -> impl Iterator<Item = Event> {
     let at = |pointer: *mut libc::c_void| pointer as u64;
     let mut second = None;
     let first = match event {
-        Raw::Pagefault { rw, addr, .. } => {
-            Event::Fault { address: at(addr), write: rw == ReadWrite::Write }
-        }
+        Raw::Pagefault { rw, addr, .. } => Event::Fault { address: at(addr), write: rw == ReadWrite::Write },
         Raw::Remove { start, end } => Event::Removed(at(start)..at(end)),
         Raw::Unmap { start, end } => Event::Unmapped(at(start)..at(end)),
         Raw::Remap { from, to, len } => {

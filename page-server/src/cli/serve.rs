@@ -1,0 +1,64 @@
+//! `rekindle-pages serve`.
+
+use std::fs::File;
+use std::io::stderr;
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use page_server::exporter;
+use page_server::fault::Grain;
+use page_server::image::{self, Served};
+use page_server::server::{self, Config, Signals};
+use page_server::session;
+use page_server::socket::Socket;
+use page_server::source::Policy;
+use page_server::stats::Metrics;
+use page_server::trace::Trace;
+use tracing_subscriber::EnvFilter;
+
+use super::args::{ServeArgs, Switch};
+
+/// How much more a guest gets that goes on in order.
+const WALK: u64 = 16;
+/// The most that is delivered for one fault.
+const MAX_GRAIN: u64 = 2 << 20;
+
+/// Serves until told to end.
+pub(super) fn run(args: ServeArgs) -> Result<()> {
+    narrate(&args.log_level)?;
+    let mut signals = Signals::watch()?;
+    let options = image::Options::new(args.cache, Policy::default());
+    let open = |path: &std::path::PathBuf| Ok(Served::open(path, &options)?);
+    let images = args.images.iter().map(open).collect::<Result<Vec<Arc<Served>>>>()?;
+    let metrics = Metrics::new().context("cannot set up the metrics")?;
+    let session = session::Options {
+        grain: Grain { least: args.grain, most: (args.grain * WALK).min(MAX_GRAIN) },
+        poll: args.busy_poll,
+        prefetch: args.prefetch == Switch::On,
+        trace: args.trace.as_deref().map(trace).transpose()?,
+        ..Default::default()
+    };
+    let config = Config { max_sessions: args.max_sessions as usize, drain: args.drain_timeout, session };
+    let exporter = args.metrics.as_deref().map(|path| export(path, &metrics)).transpose()?;
+    let socket = Socket::bind(&args.socket)?;
+    tracing::info!(images = images.len(), "listening on `{}`", args.socket.display());
+    let served = server::run(socket, images, config, metrics, &mut signals);
+    drop(exporter);
+    Ok(served?)
+}
+
+fn export(path: &Path, metrics: &Metrics) -> Result<exporter::Exporter> {
+    exporter::start(Socket::bind(path)?, metrics.clone()).context("cannot serve the metrics")
+}
+
+fn trace(path: &Path) -> Result<Arc<Trace>> {
+    let file = File::create(path).and_then(Trace::new);
+    Ok(Arc::new(file.with_context(|| format!("cannot write the trace `{}`", path.display()))?))
+}
+
+fn narrate(level: &str) -> Result<()> {
+    let filter = EnvFilter::try_new(level).with_context(|| format!("`{level}` is no log level"))?;
+    tracing_subscriber::fmt().with_writer(stderr).with_ansi(false).with_env_filter(filter).init();
+    Ok(())
+}

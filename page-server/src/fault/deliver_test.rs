@@ -1,0 +1,177 @@
+use std::thread;
+
+use snapshot_format::handoff::Mapping;
+
+use super::*;
+use crate::stats::Metrics;
+use crate::testing::{Memory as Guest, Pattern};
+
+const PAGE: usize = 4096;
+
+fn deliverer(guest: &Guest, source: Pattern, grain: Grain) -> Deliverer {
+    let memory = Memory::new(guest.uffd().try_clone_to_owned().unwrap()).unwrap();
+    let place = Place { memory, space: Space::new(&[guest.mapping(0)]), protect: false };
+    Deliverer::new(place, Arc::new(source), grain, Metrics::new().unwrap().of_session("test"), None)
+}
+
+fn pattern(guest: &Guest) -> Pattern {
+    Pattern { len: guest.mapping(0).len, zero: 3, fails_from: u64::MAX }
+}
+
+/// Serves until `work`, which touches the guest's memory on a thread of its own, is done.
+fn serve<T: Send>(deliverer: &mut Deliverer, work: impl FnOnce() -> T + Send) -> Result<T, Ended> {
+    thread::scope(|scope| {
+        let worker = scope.spawn(work);
+        while !worker.is_finished() {
+            if deliverer.look()? {
+                deliverer.answer()?;
+            }
+            thread::yield_now();
+        }
+        Ok(worker.join().unwrap())
+    })
+}
+
+#[test]
+fn every_page_is_what_the_source_says() {
+    let guest = Guest::new(4 << 20, PAGE).unwrap();
+    let expected = pattern(&guest);
+    let mut deliverer = deliverer(&guest, pattern(&guest), Grain::default());
+    serve(&mut deliverer, || {
+        // Backwards and forwards, so that windows meet what is there.
+        for page in (0..1024).rev().step_by(7).chain(0..1024) {
+            let byte = expected.byte(page as u64);
+            assert_eq!([guest.byte(page * PAGE), guest.byte(page * PAGE + 4095)], [byte; 2], "page {page}");
+        }
+    })
+    .unwrap();
+    let stats = deliverer.stats();
+    assert!(stats.faults.get() <= 1024 / 7 + 1, "{}", stats.faults.get());
+    assert_eq!(stats.copied.get() + stats.zeroed.get(), 4 << 20);
+    assert_eq!(stats.zeroed.get(), 342 * PAGE as u64);
+}
+
+#[test]
+fn what_the_guest_has_written_is_not_written_over() {
+    let guest = Guest::new(1 << 20, PAGE).unwrap();
+    let mut deliverer = deliverer(&guest, pattern(&guest), Grain::single());
+    serve(&mut deliverer, || guest.write(5 * PAGE, 99)).unwrap();
+    // It is forgotten that the page was delivered, as it is after a takeover.
+    deliverer.space.set(0..u64::MAX, Kind::Missing);
+    deliverer.ahead(0, 1 << 20, trace::Cause::Prefetch).unwrap();
+    assert_eq!([guest.byte(5 * PAGE), guest.byte(5 * PAGE + 1), guest.byte(4 * PAGE)], [99, 6, 5]);
+}
+
+/// The page is zero, though the source has bytes for it, and stays so for whoever asks after that.
+#[test]
+fn what_is_given_back_is_zero() {
+    let guest = Guest::new(1 << 20, PAGE).unwrap();
+    let mut deliverer = deliverer(&guest, pattern(&guest), Grain::default());
+    serve(&mut deliverer, || {
+        assert_eq!(guest.byte(PAGE), 2);
+        // Of these, some are there and some never were.
+        guest.give_back(PAGE, 200 * PAGE).unwrap();
+        assert_eq!([guest.byte(PAGE), guest.byte(100 * PAGE), guest.byte(200 * PAGE)], [0; 3]);
+        assert_eq!(guest.byte(202 * PAGE), 203);
+    })
+    .unwrap();
+    // Handing over all that is missing hands over nothing of what was given back; after that it is the kernel's.
+    deliverer.ahead(0, 1 << 20, trace::Cause::Drain).unwrap();
+    assert!(!guest.is_there(150 * PAGE));
+    deliverer.let_go().unwrap();
+    assert_eq!([guest.byte(150 * PAGE), guest.byte(202 * PAGE)], [0, 203]);
+    guest.give_back(202 * PAGE, PAGE).unwrap();
+    assert_eq!(guest.byte(202 * PAGE), 0);
+}
+
+/// Memory is given back again and again while it is being delivered: copies meet `EAGAIN`, and no page turns up with
+/// bytes from before.
+#[test]
+fn giving_back_under_delivery_leaves_zeros_or_the_source() {
+    let guest = Guest::new(2 << 20, PAGE).unwrap();
+    let expected = pattern(&guest);
+    let mut deliverer = deliverer(&guest, pattern(&guest), Grain::default());
+    serve(&mut deliverer, || {
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                for round in 0..200 {
+                    guest.give_back((round % 256) * PAGE, 8 * PAGE).unwrap();
+                }
+            });
+            for page in (0..512).cycle().take(2048) {
+                let byte = guest.byte(page * PAGE);
+                assert!(byte == 0 || byte == expected.byte(page as u64), "page {page} has {byte}");
+            }
+        });
+        // Given back, and then touched: zero.
+        guest.give_back(0, 264 * PAGE).unwrap();
+        (0..264).for_each(|page| assert_eq!(guest.byte(page * PAGE), 0, "page {page}"));
+        (264..512).for_each(|page| assert_eq!(guest.byte(page * PAGE), expected.byte(page as u64)));
+    })
+    .unwrap();
+}
+
+/// A page that was delivered and thrown away behind the session's back is delivered again, or whoever waits would wait
+/// for ever.
+#[test]
+fn a_fault_is_an_order_whatever_is_remembered() {
+    let guest = Guest::new(1 << 20, PAGE).unwrap();
+    let mut deliverer = deliverer(&guest, pattern(&guest), Grain::default());
+    deliverer.space.set(0..u64::MAX, Kind::There);
+    serve(&mut deliverer, || assert_eq!(guest.byte(7 * PAGE), 8)).unwrap();
+    deliverer.space.set(0..u64::MAX, Kind::Gone);
+    serve(&mut deliverer, || assert_eq!(guest.byte(70 * PAGE), 71)).unwrap();
+}
+
+#[test]
+fn a_page_that_cannot_be_had_ends_it_and_is_named() {
+    let guest = Guest::new(1 << 20, PAGE).unwrap();
+    let source = Pattern { fails_from: 512 << 10, ..pattern(&guest) };
+    let mut deliverer = deliverer(&guest, source, Grain::default());
+    deliverer.ahead(0, 512 << 10, trace::Cause::Prefetch).unwrap();
+    let error = deliverer.ahead(512 << 10, 4096, trace::Cause::Prefetch).unwrap_err();
+    assert!(matches!(error, Ended::Source { offset: 0x8_0000, .. }), "{error:?}");
+    deliverer.poison(0x8_0000);
+    // Touching it would be the end of this process.
+    let error = guest.populate(512 << 10, PAGE).unwrap_err();
+    assert!(matches!(error.raw_os_error(), Some(libc::EFAULT | libc::EHWPOISON)), "{error}");
+}
+
+/// Delivering neighbours is a favour, and one that fails costs the guest nothing.
+#[test]
+fn a_neighbour_that_cannot_be_had_is_nobodys_loss() {
+    let guest = Guest::new(1 << 20, PAGE).unwrap();
+    for last in [100, 101, 115] {
+        let source = Pattern { fails_from: (last + 1) * PAGE as u64, ..pattern(&guest) };
+        let byte = source.byte(last);
+        let mut deliverer = deliverer(&guest, source, Grain::default());
+        serve(&mut deliverer, || assert_eq!(guest.byte(last as usize * PAGE), byte)).unwrap();
+    }
+}
+
+#[test]
+fn regions_that_are_not_registered_are_left_alone() {
+    let guest = Guest::new(1 << 20, PAGE).unwrap();
+    let memory = Memory::new(guest.uffd().try_clone_to_owned().unwrap()).unwrap();
+    let Mapping { address, len, .. } = guest.mapping(0);
+    // Twice as long as what is registered.
+    let claimed = Mapping { len: 2 * len, ..guest.mapping(0) };
+    let place = Place { memory, space: Space::new(&[claimed]), protect: false };
+    let source = Pattern { len: 2 * len, zero: 0, fails_from: u64::MAX };
+    let stats = Metrics::new().unwrap().of_session("test");
+    let mut deliverer = Deliverer::new(place, Arc::new(source), Grain::default(), stats, None);
+    let delivered = deliverer.ahead(0, 2 * len, trace::Cause::Drain).unwrap();
+    assert_eq!(delivered, len);
+    let beyond = deliverer.space.find(address + len).unwrap();
+    assert_eq!(deliverer.space.kind(beyond), Kind::Gone);
+    assert_eq!(guest.byte(len as usize - 1), 256_u64.wrapping_sub(1) as u8 % 255 + 1);
+}
+
+#[test]
+fn other_descriptors_are_told_apart() {
+    let pipe = rustix::pipe::pipe().unwrap().0;
+    let error = Memory::new(pipe).err().unwrap();
+    assert!(error.to_string().contains("no userfaultfd but `pipe:"), "{error}");
+    let file = tempfile::tempfile().unwrap();
+    assert!(Memory::new(file.into()).is_err());
+}
