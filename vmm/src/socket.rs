@@ -88,8 +88,7 @@ impl ListeningSocket {
         let identity = (made.dev(), made.ino());
         let listed = leftover::list(&absolute, identity);
         // From here on the file is removed whatever fails.
-        let socket =
-            Self { listener: UnixListener::from(socket), path: absolute, identity, _listed: listed };
+        let socket = Self { listener: UnixListener::from(socket), path: absolute, identity, _listed: listed };
         listen(&socket.listener, backlog).map_err(|errno| fail(errno.into()))?;
         Ok(socket)
     }

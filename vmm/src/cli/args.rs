@@ -5,8 +5,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 use vmm::config::{
-    BakeConfig, BootConfig, CpuCount, Error, KernelConfig, MemoryConfig, MemoryMode, MemorySize, PagesTimeout,
-    ReadyConfig, ReclaimLimit, RecordTime, ReportTarget, RestoreConfig, SerialConfig, Switch, Timeout, VmConfig,
+    BakeConfig, BootConfig, CpuCount, Error, KernelConfig, MemoryConfig, MemoryMode, MemorySize,
+    PagesTimeout, ReadyConfig, ReclaimLimit, RecordTime, ReportTarget, RestoreConfig, SerialConfig, Switch,
+    Timeout, VmConfig,
 };
 
 use super::devices::{DeviceArgs, OverrideArgs};

@@ -167,7 +167,8 @@ fn of_restore(error: &restore::Error) -> Option<(Exit, Option<String>)> {
         restore::Error::Kvm(_)
         | restore::Error::Machine(_)
         | restore::Error::Map(_)
-        | restore::Error::Pages(_) => None,
+        | restore::Error::Pages(_)
+        | restore::Error::Record(_) => None,
     }
 }
 

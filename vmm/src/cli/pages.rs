@@ -8,9 +8,9 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use page_server::image::Served;
+use page_server::inline;
 use page_server::session::Options;
 use page_server::trace::Trace;
-use page_server::inline;
 use vmm::memory::lazy::Server;
 
 /// The page server at `socket`, or else one for `image` alone, which writes its faults to `trace`.

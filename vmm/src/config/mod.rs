@@ -21,7 +21,7 @@ pub use boot::{BootConfig, KernelConfig, VmConfig};
 pub use cpus::CpuCount;
 pub use devices::{DeviceOverrides, DevicesConfig, OverlayDir};
 pub use disk::{DiskConfig, DiskId, DiskPath};
-pub use duration::{PagesTimeout, RecordTime, ReclaimLimit, Timeout};
+pub use duration::{PagesTimeout, ReclaimLimit, RecordTime, Timeout};
 pub use memory::MemorySize;
 pub use net::{MacAddr, NetConfig, NetId, NetOverride, TapName};
 pub use rate::{BucketConfig, RateLimitConfig, RateUnit};

@@ -91,7 +91,9 @@ impl Memory {
         let faults = if options.record { Faults::DeliveredAndTracked } else { Faults::Delivered };
         let uffd = match Uffd::new(faults) {
             Err(error) if options.record && error.raw_os_error() == Some(libc::EINVAL) => {
-                tracing::warn!("this kernel cannot tell which pages are written (Linux 6.7 can): all are recorded as read");
+                tracing::warn!(
+                    "this kernel cannot tell which pages are written (Linux 6.7 can): all are recorded as read"
+                );
                 Uffd::new(Faults::Delivered)
             }
             made => made,
@@ -239,7 +241,9 @@ impl Memory {
         };
         Uffd::new(Faults::OneByOne)
             .and_then(register)
-            .inspect_err(|error| tracing::warn!(%error, "pages beside those that are touched are recorded, too"))
+            .inspect_err(
+                |error| tracing::warn!(%error, "pages beside those that are touched are recorded, too"),
+            )
             .ok()
     }
 

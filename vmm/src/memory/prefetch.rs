@@ -3,11 +3,11 @@
 //! A thread of low priority. Pages that were written get their private copies, the others are mapped. It is a courtesy:
 //! whatever fails, the guest faults as it would have.
 
+use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
-use std::{io, mem};
 
 use snapshot_format::WorkingSet;
 use snapshot_format::pages::{PAGE_BYTES, Region};
@@ -84,7 +84,9 @@ fn steps(runs: &[Run]) -> Vec<(u64, u64, Access)> {
         let (mut at, mut left) = (first * PAGE_BYTES, pages * PAGE_BYTES);
         while left > 0 {
             match steps.last_mut() {
-                Some((start, len, as_before)) if *start + *len == at && *as_before == access && *len < STEP => {
+                Some((start, len, as_before))
+                    if *start + *len == at && *as_before == access && *len < STEP =>
+                {
                     let more = left.min(STEP - *len);
                     *len += more;
                     (at, left) = (at + more, left - more);
@@ -111,8 +113,6 @@ fn bring_in(ram: &GuestRam, placement: &[Region], wanted: Range<u64>, access: Ac
     }
     Ok(())
 }
-
-const _: () = assert!(mem::size_of::<usize>() == 8, "offsets in a region are offsets in memory");
 
 #[cfg(test)]
 #[path = "prefetch_test.rs"]

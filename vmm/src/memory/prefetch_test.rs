@@ -46,5 +46,8 @@ fn read_pages_are_mapped_and_written_ones_copied() {
     assert_eq!(map.private(at(0), 512 * PAGE).unwrap(), [510 * PAGE..512 * PAGE]);
     assert_eq!(map.private(at(1), 512 * PAGE).unwrap(), [0..2 * PAGE]);
     let there = map.present(at(1), 512 * PAGE).unwrap();
-    assert!(there.iter().any(|pages| pages.contains(&(88 * PAGE)) && pages.contains(&(89 * PAGE))), "{there:?}");
+    assert!(
+        there.iter().any(|pages| pages.contains(&(88 * PAGE)) && pages.contains(&(89 * PAGE))),
+        "{there:?}"
+    );
 }

@@ -29,7 +29,7 @@ const SPARING: u32 = 10;
 pub(crate) struct Touched {
     // Declared first, so that it goes before the memory does.
     /// While it is there, the kernel maps no neighbours of a page that is touched.
-    one_by_one: Option<Uffd>,
+    _one_by_one: Option<Uffd>,
     ram: GuestRam,
     placement: Vec<Region>,
     map: PageMap,
@@ -49,11 +49,15 @@ impl Touched {
         probed: Option<Probes>,
     ) -> io::Result<Self> {
         let seen = placement.iter().map(|region| vec![false; region.pages().get() as usize]).collect();
-        Ok(Self { one_by_one, ram, placement, map: PageMap::open()?, probed, seen, order: Vec::new() })
+        Ok(Self { _one_by_one: one_by_one, ram, placement, map: PageMap::open()?, probed, seen, order: Vec::new() })
     }
 
     /// Looks until `until`, or until `enough` says so, which may wait for the time that it is given.
-    pub(crate) fn watch(&mut self, until: Instant, mut enough: impl FnMut(Duration) -> bool) -> io::Result<()> {
+    pub(crate) fn watch(
+        &mut self,
+        until: Instant,
+        mut enough: impl FnMut(Duration) -> bool,
+    ) -> io::Result<()> {
         loop {
             let start = Instant::now();
             self.look()?;
@@ -113,9 +117,12 @@ impl Touched {
                     continue;
                 }
                 let number = first + page as u64;
+                let is_full = runs.len() == MAX_RUNS;
                 match runs.last_mut() {
-                    Some(run) if run.first + run.pages == number && run.written == is_written => run.pages += 1,
-                    _ if runs.len() == MAX_RUNS => return Ok(runs),
+                    Some(run) if run.first + run.pages == number && run.written == is_written => {
+                        run.pages += 1
+                    }
+                    _ if is_full => return Ok(runs),
                     _ => runs.push(Run { first: number, pages: 1, written: is_written }),
                 }
             }

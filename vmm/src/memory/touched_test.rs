@@ -37,7 +37,7 @@ fn pages_are_told_in_the_order_of_their_first_touch_and_by_what_was_done() {
     let run = |first, written| Run { first, pages: 1, written };
     let runs = touched.runs().unwrap();
     // Kernels before 6.7 map neighbours along, and are told of by a warning.
-    if touched.one_by_one.is_some() {
+    if touched._one_by_one.is_some() {
         assert_eq!(runs, [Run { first: 100, pages: 2, written: true }, run(7, true), run(8, false)]);
     } else {
         assert!(runs.contains(&Run { first: 100, pages: 2, written: true }), "{runs:?}");
@@ -50,9 +50,11 @@ fn a_watch_ends_when_it_is_told_or_in_time() {
     let mut touched = memory.watch_touches().unwrap();
     let start = Instant::now();
     touched.watch(start + Duration::from_secs(60), |_| true).unwrap();
-    touched.watch(start + Duration::from_millis(20), |pause| {
-        std::thread::sleep(pause);
-        false
-    }).unwrap();
+    touched
+        .watch(start + Duration::from_millis(20), |pause| {
+            std::thread::sleep(pause);
+            false
+        })
+        .unwrap();
     assert!(start.elapsed() >= Duration::from_millis(20) && start.elapsed() < Duration::from_secs(5));
 }

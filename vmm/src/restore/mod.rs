@@ -18,6 +18,7 @@ pub use report::{Phase, Report};
 
 use crate::machine::{Connections, Host, PausedVm};
 use crate::memory::{self, Memory, lazy};
+use record::Subject;
 use report::Stopwatch;
 
 /// Why an image could not be restored.
@@ -76,7 +77,7 @@ pub enum Error {
     Kvm(#[source] crate::machine::Error),
     /// Guest memory could not be mapped.
     #[error("cannot map guest memory")]
-    Map(#[source] crate::memory::Error),
+    Map(#[source] memory::Error),
     /// What the guest touches cannot be recorded.
     #[error("cannot record what the guest touches")]
     Record(#[source] record::Error),
@@ -108,10 +109,6 @@ pub enum Error {
 pub struct Delivery {
     /// Who.
     pub server: lazy::Server,
-    /// Whether pages may come before they are touched.
-    pub prefetch: bool,
-    /// Whether it is to be seen which pages are touched and written.
-    pub record: bool,
     /// How long a page may take.
     pub timeout: Duration,
 }
@@ -121,7 +118,7 @@ impl Plan {
     /// Nothing is prefetched then.
     pub fn record(&mut self, time: Duration) -> Recording {
         self.prefetch = false;
-        let recording = Recording::new(time);
+        let recording = Recording::new();
         self.recording = Some((recording.shared(), time));
         recording
     }
@@ -156,7 +153,8 @@ impl Plan {
         delivery: Delivery,
         report: &mut Report,
     ) -> Result<PausedVm, Error> {
-        let Delivery { server, prefetch, record, timeout } = delivery;
+        let Delivery { server, timeout } = delivery;
+        let (prefetch, record) = (self.prefetch, self.recording.is_some());
         let mut loss = None;
         let built = self.build(connections, report, |contents| {
             let image_id = contents.manifest.image_id;
@@ -197,10 +195,15 @@ impl Plan {
         build::lines(&frame, &connections, &virtio)?;
         build::chipset(&frame, &contents.chipset)?;
         time.lap("chipset");
-        let (dir, file_pages) = (contents.dir, contents.index.file_pages());
-        let image_id = contents.manifest.image_id;
-        let vm = build::machine(frame, vcpus, contents, connections, virtio, shift.elapsed())?;
+        let Contents { manifest, devices, dir, index, .. } = contents;
+        let subject = Subject { dir, image_id: manifest.image_id, file_pages: index.file_pages() };
+        let vm = build::machine(frame, vcpus, (manifest, devices), connections, virtio, shift.elapsed())?;
         time.lap("devices");
+        if let Some((recording, limit)) = recording {
+            recording.start(vm.memory(), subject, limit).map_err(Error::Record)?;
+        } else if prefetch && let Err(error) = vm.memory().prefetch(move || subject.working_set()) {
+            tracing::debug!(%error, "guest memory is not prefetched");
+        }
         Ok(vm)
     }
 }

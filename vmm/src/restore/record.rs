@@ -4,8 +4,7 @@
 //! by a commit of its own.
 
 use std::io;
-use std::sync::{Condvar, Mutex, PoisonError};
-use std::sync::Arc;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -48,10 +47,17 @@ pub struct Recorded {
     pub written: u64,
 }
 
+impl Subject {
+    /// The set that the image has already. One that cannot be used is none.
+    pub(super) fn working_set(&self) -> Option<WorkingSet> {
+        let set = self.dir.working_set(self.image_id, self.file_pages);
+        set.inspect_err(|error| tracing::warn!(%error, "the image's working set is of no use")).ok().flatten()
+    }
+}
+
 /// A recording, from before the guest runs until somebody asks for what came of it.
 #[derive(Debug)]
 pub struct Recording {
-    pub(super) time: Duration,
     shared: Arc<Shared>,
 }
 
@@ -71,8 +77,8 @@ pub(super) struct Subject {
 }
 
 impl Recording {
-    pub(super) fn new(time: Duration) -> Self {
-        Self { time, shared: Arc::default() }
+    pub(super) fn new() -> Self {
+        Self { shared: Arc::default() }
     }
 
     pub(super) fn shared(&self) -> Arc<Shared> {
@@ -96,7 +102,12 @@ impl Recording {
 
 impl Shared {
     /// Starts to watch `memory`, for `time` at most.
-    pub(super) fn start(self: Arc<Self>, memory: &Memory, subject: Subject, time: Duration) -> Result<(), Error> {
+    pub(super) fn start(
+        self: Arc<Self>,
+        memory: &Memory,
+        subject: Subject,
+        time: Duration,
+    ) -> Result<(), Error> {
         let touched = memory.watch_touches().map_err(Error::Watch)?;
         let shared = Arc::clone(&self);
         let builder = thread::Builder::new().name("record".to_owned());

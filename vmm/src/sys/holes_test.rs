@@ -42,6 +42,9 @@ fn their_number_is_bounded() {
 #[test]
 fn a_place_is_in_a_hole_or_before_one() {
     let holes = holes(&[4..8, 20..24]);
-    assert_eq!([3, 4, 7, 8, 23, 24].map(|at| holes.end_of(at)), [None, Some(8), Some(8), None, Some(24), None]);
+    assert_eq!(
+        [3, 4, 7, 8, 23, 24].map(|at| holes.end_of(at)),
+        [None, Some(8), Some(8), None, Some(24), None]
+    );
     assert_eq!([0, 4, 8, 20].map(|at| holes.next_after(at)), [Some(4), Some(20), Some(20), None]);
 }

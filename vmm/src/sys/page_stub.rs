@@ -42,15 +42,23 @@ impl Taken {
         poll(&mut [PollFd::new(&self.uffd, PollFlags::IN)], Some(&wait)).unwrap();
         let Some(Event::Pagefault { addr, .. }) = self.uffd.read_event().unwrap() else { return None };
         let addr = addr as u64;
-        let mapping =
-            self.handshake.mappings.iter().find(|at| (at.address..at.address + at.len).contains(&addr)).unwrap();
+        let mapping = self
+            .handshake
+            .mappings
+            .iter()
+            .find(|at| (at.address..at.address + at.len).contains(&addr))
+            .unwrap();
         Some(mapping.offset + (addr - mapping.address) / 4096 * 4096)
     }
 
     /// Delivers the page at `offset` of the memory file, and says whether it was wanted.
     pub(crate) fn deliver(&self, offset: u64, page: &[u8; 4096]) -> bool {
-        let mapping =
-            self.handshake.mappings.iter().find(|at| (at.offset..at.offset + at.len).contains(&offset)).unwrap();
+        let mapping = self
+            .handshake
+            .mappings
+            .iter()
+            .find(|at| (at.offset..at.offset + at.len).contains(&offset))
+            .unwrap();
         let to = (mapping.address + (offset - mapping.offset)) as *mut c_void;
         // SAFETY: fills a page that the VMM has registered for that, or fails.
         unsafe { self.uffd.copy(page.as_ptr().cast(), to, page.len(), true) }.is_ok()

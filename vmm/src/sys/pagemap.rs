@@ -74,11 +74,9 @@ impl Kind {
             Self::Private => (PAGE_IS_FILE | PAGE_IS_PFNZERO, PAGE_IS_FILE | PAGE_IS_PFNZERO, there),
             Self::Present => (0, 0, there),
             Self::Missing => (there, there, 0),
-            Self::Written => (
-                PAGE_IS_FILE | PAGE_IS_PFNZERO,
-                PAGE_IS_FILE | PAGE_IS_PFNZERO | PAGE_IS_WRITTEN,
-                there,
-            ),
+            Self::Written => {
+                (PAGE_IS_FILE | PAGE_IS_PFNZERO, PAGE_IS_FILE | PAGE_IS_PFNZERO | PAGE_IS_WRITTEN, there)
+            }
         }
     }
 
@@ -138,7 +136,9 @@ impl PageMap {
         // Large enough that a call is worth it, small enough that most of it is not looked at in vain.
         while from < end {
             let step = (end - from).min(FIRST_STEP);
-            if let Some(Range { start: at, end: until }) = self.find(Kind::Missing, from, step)?.into_iter().next() {
+            if let Some(Range { start: at, end: until }) =
+                self.find(Kind::Missing, from, step)?.into_iter().next()
+            {
                 return Ok(Some(from - start + at..from - start + until));
             }
             from += step;

@@ -158,7 +158,12 @@ impl RamRegion {
 
     /// The first bytes that are still to be delivered, if there are any among those from `from` on: offsets in the region,
     /// whole pages, at most `most` bytes.
-    pub(crate) fn first_missing(&self, map: &PageMap, from: usize, most: usize) -> io::Result<Option<Range<usize>>> {
+    pub(crate) fn first_missing(
+        &self,
+        map: &PageMap,
+        from: usize,
+        most: usize,
+    ) -> io::Result<Option<Range<usize>>> {
         let Below::Delivered { holes, .. } = &self.below else { return Ok(None) };
         let (start, len) = (self.host_address(), self.mapping.len());
         let mut at = from;
@@ -171,7 +176,9 @@ impl RamRegion {
                 Some(end) => at = end,
                 None => {
                     let end = holes.next_after(missing.start).unwrap_or(len);
-                    return Ok(Some(missing.start..missing.end.min(end).min(missing.start.saturating_add(most))));
+                    return Ok(Some(
+                        missing.start..missing.end.min(end).min(missing.start.saturating_add(most)),
+                    ));
                 }
             }
         }

@@ -19,11 +19,7 @@ use crate::memory::GuestRam;
 
 /// The bytes of the first message. Every region is told whole: what of it is not to be delivered is not registered, and
 /// who delivers there all the same is answered ENOENT.
-pub(super) fn handshake(
-    ram: &GuestRam,
-    placement: &[Region],
-    options: &Options,
-) -> Result<Vec<u8>, Error> {
+pub(super) fn handshake(ram: &GuestRam, placement: &[Region], options: &Options) -> Result<Vec<u8>, Error> {
     let mappings = ram.iter().zip(placement).map(|(mapped, region)| Mapping {
         address: mapped.host_address() as u64,
         len: region.pages().bytes(),
@@ -31,8 +27,12 @@ pub(super) fn handshake(
         page_bytes: PAGE_BYTES,
     });
     let image_id = options.image_id.iter().map(|byte| format!("{byte:02x}")).collect();
-    let hello =
-        Hello { version: VERSION, image_id, prefetch: options.prefetch && !options.record, record: options.record };
+    let hello = Hello {
+        version: VERSION,
+        image_id,
+        prefetch: options.prefetch && !options.record,
+        record: options.record,
+    };
     Handshake { mappings: mappings.collect(), hello: Some(hello) }.encode().map_err(Error::Handshake)
 }
 

@@ -26,7 +26,11 @@ const ZEROS: u64 = 2 * MIB;
 const SOON: Duration = Duration::from_millis(300);
 
 fn page_at(offset: u64) -> [u8; 4096] {
-    if (ZEROS..ZEROS + 2 * MIB).contains(&offset) { [0; 4096] } else { [(offset / 4096 % 250) as u8 + 1; 4096] }
+    if (ZEROS..ZEROS + 2 * MIB).contains(&offset) {
+        [0; 4096]
+    } else {
+        [(offset / 4096 % 250) as u8 + 1; 4096]
+    }
 }
 
 /// 4 MiB at 0 and 2 MiB at [`HIGH`].
@@ -298,9 +302,7 @@ fn another_server_takes_over_and_what_the_first_left_unanswered_is_answered() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("pages");
     // Reads the first fault, and dies with it.
-    let first = listen(&path, |taken, _| {
-        while taken.fault(Duration::from_millis(5)).is_none() {}
-    });
+    let first = listen(&path, |taken, _| while taken.fault(Duration::from_millis(5)).is_none() {});
     let server = Server::connect(path.clone()).unwrap();
     let memory = Memory::lazy(&index(), None, server, &options(Duration::from_secs(10))).unwrap();
     thread::scope(|scope| {

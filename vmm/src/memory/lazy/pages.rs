@@ -166,5 +166,6 @@ impl Pages {
 fn last_words(lost: &Lost) -> Vec<u8> {
     let shown: String = lost.cause.to_string().chars().flat_map(char::escape_default).collect();
     let error = "guest memory cannot be delivered any more";
-    format!("error: {error}\n  caused by: {lost}\n  caused by: {shown}\n  hint: {}\n", Lost::HINT).into_bytes()
+    format!("error: {error}\n  caused by: {lost}\n  caused by: {shown}\n  hint: {}\n", Lost::HINT)
+        .into_bytes()
 }

@@ -179,7 +179,9 @@ impl Watch {
         match (self.stream.is_some(), self.gone) {
             (false, Some(gone)) => Some(gone + self.timeout),
             // A server that has just taken over is given its time, but one after the other does not make it more.
-            (true, Some(gone)) => asked.map(|at| (at.max(self.since) + self.timeout).min(gone + 2 * self.timeout)),
+            (true, Some(gone)) => {
+                asked.map(|at| (at.max(self.since) + self.timeout).min(gone + 2 * self.timeout))
+            }
             (_, None) => asked.map(|at| at.max(self.since) + self.timeout),
         }
     }
