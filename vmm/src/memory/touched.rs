@@ -49,7 +49,15 @@ impl Touched {
         probed: Option<Probes>,
     ) -> io::Result<Self> {
         let seen = placement.iter().map(|region| vec![false; region.pages().get() as usize]).collect();
-        Ok(Self { _one_by_one: one_by_one, ram, placement, map: PageMap::open()?, probed, seen, order: Vec::new() })
+        Ok(Self {
+            _one_by_one: one_by_one,
+            ram,
+            placement,
+            map: PageMap::open()?,
+            probed,
+            seen,
+            order: Vec::new(),
+        })
     }
 
     /// Looks until `until`, or until `enough` says so, which may wait for the time that it is given.
