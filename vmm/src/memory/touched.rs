@@ -93,8 +93,8 @@ impl Touched {
             let seen = &mut self.seen[number];
             for Range { start, end } in present {
                 let mut fresh: Option<usize> = None;
-                for page in start / PAGE..end / PAGE {
-                    if !std::mem::replace(&mut seen[page], true) {
+                for (page, seen) in (start / PAGE..).zip(&mut seen[start / PAGE..end / PAGE]) {
+                    if !std::mem::replace(seen, true) {
                         fresh.get_or_insert(page);
                     } else if let Some(first) = fresh.take() {
                         self.order.push(OwnRun { region: number, bytes: first * PAGE..page * PAGE });
@@ -114,8 +114,8 @@ impl Touched {
         for (number, mapped) in self.ram.iter().enumerate() {
             let mut pages = vec![false; self.seen[number].len()];
             for Range { start, end } in self.written(mapped.host_address(), mapped.len() as usize)? {
-                for page in start / PAGE..end / PAGE {
-                    pages[page] = !self.is_as_delivered(number, page);
+                for (page, written) in (start / PAGE..).zip(&mut pages[start / PAGE..end / PAGE]) {
+                    *written = !self.is_as_delivered(number, page);
                 }
             }
             written.push(pages);
@@ -127,8 +127,8 @@ impl Touched {
         };
         for OwnRun { region, bytes } in &self.order {
             let first = self.placement[*region].offset().get() / PAGE_BYTES;
-            for page in bytes.start / PAGE..bytes.end / PAGE {
-                let is_written = written[*region][page];
+            let pages = bytes.start / PAGE..bytes.end / PAGE;
+            for (page, is_written) in pages.clone().zip(written[*region][pages].iter().copied()) {
                 if !is_written && asked(*region, page) {
                     continue;
                 }
