@@ -10,6 +10,7 @@
 //!   letter from the socket |
 //!   image changed ---------|
 //!   guest is ready --------|
+//!   free memory is back ---|
 //!   snapshot committed ----'
 //! ```
 
@@ -35,6 +36,7 @@ use crate::control::Mailbox;
 use crate::lifecycle::StopReason;
 use crate::machine::PausedVm;
 use crate::sys::signals::EndSignals;
+use balloon::Waiting;
 use life::Life;
 use snapshots::Commit;
 
@@ -118,6 +120,7 @@ pub fn run(vm: PausedVm, watch: Watch<'_>) -> Result<Ending, Error> {
         base: image.as_ref().and_then(base::BaseWatch::start),
         ready,
         life,
+        waiting: None,
         commit: None,
         ending: None,
     });
@@ -145,10 +148,11 @@ enum Token {
     Committed,
     Base,
     Ready,
+    Reclaim,
 }
 
 impl Token {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::Returned,
         Self::Signal,
         Self::Input,
@@ -157,6 +161,7 @@ impl Token {
         Self::Committed,
         Self::Base,
         Self::Ready,
+        Self::Reclaim,
     ];
 
     fn of(data: u32) -> Option<Self> {
@@ -178,6 +183,8 @@ struct Supervisor<'session> {
     ready: Option<Arc<EventFd>>,
     // The VM.
     life: Life,
+    /// The snapshot that is to be taken when the guest has given its free memory back.
+    waiting: Option<Waiting>,
     /// The snapshot that is being written out while the guest may run.
     commit: Option<Commit>,
     ending: Option<Result<Ending, Error>>,
@@ -263,6 +270,9 @@ impl Supervisor<'_> {
 
     /// Waits for a snapshot that is being written out, so that it is there or gone, and whoever asked is told.
     fn finish(mut self) -> Result<Ending, Error> {
+        if let (Some(waiting), Some(Ok(Ending::Guest(..)))) = (self.waiting.take(), &self.ending) {
+            waiting.letter.reply(Err(letters::gone()));
+        }
         if let Some(commit) = self.commit.take() {
             // Whoever sends a signal wants an end, not an image.
             if let Some(Ok(Ending::Signal(_))) = self.ending {
@@ -306,6 +316,7 @@ impl MutEventSubscriber for Supervisor<'_> {
             Some(Token::Committed) => self.committed(ops),
             Some(Token::Base) => self.check_base(),
             Some(Token::Ready) => self.guest_is_ready(),
+            Some(Token::Reclaim) => self.look_at_reclaim(ops),
             None => {}
         }
     }
