@@ -200,9 +200,7 @@ impl Deliverer {
     /// Delivers one page, whatever is known of it. One that was delivered before may have been asked for before it came,
     /// or the VMM has thrown it away without a word: only the kernel knows.
     fn insist(&mut self, spot: Spot) -> Result<u64, Ended> {
-        if matches!(self.space.kind(spot), Kind::There | Kind::Gone) {
-            self.space.set_one(spot, Kind::Missing);
-        }
+        self.space.ask_again(spot);
         let (address, ..) = self.space.place(spot);
         let stretch = self.space.alike(spot, &(address..address + 1));
         self.deliver(&stretch)
@@ -296,10 +294,14 @@ impl Deliverer {
             let (_, offset, page) = self.space.place(spot);
             let kind = self.space.kind(spot);
             if kind == Kind::Gone {
+                // Whoever waited for it does not hear of that from the kernel.
+                self.memory.wake(here, page);
                 at += page;
                 continue;
             }
-            let len = if whole { bytes.len() - at } else { page };
+            // No further than pages are alike: some may have been removed since the bytes were read, or gone.
+            let alike = || self.space.alike(spot, &(here..address + bytes.len())).place(&self.space).2;
+            let len = if whole { alike() } else { page };
             let done = match bytes {
                 Bytes::Data(data) if kind != Kind::Removed => {
                     self.memory.copy(here, &data[at as usize..(at + len) as usize], self.protect)

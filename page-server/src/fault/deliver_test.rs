@@ -8,7 +8,7 @@ use crate::testing::{Memory as Guest, Pattern};
 
 const PAGE: usize = 4096;
 
-fn deliverer(guest: &Guest, source: Pattern, grain: Grain) -> Deliverer {
+fn deliverer(guest: &Guest, source: impl PageSource + 'static, grain: Grain) -> Deliverer {
     let memory = Memory::new(guest.uffd().try_clone_to_owned().unwrap()).unwrap();
     let place = Place { memory, space: Space::new(&[guest.mapping(0)]), protect: false };
     Deliverer::new(place, Arc::new(source), grain, Metrics::new().unwrap().of_session("test"), None)
@@ -30,6 +30,33 @@ fn serve<T: Send>(deliverer: &mut Deliverer, work: impl FnOnce() -> T + Send) ->
         }
         Ok(worker.join().unwrap())
     })
+}
+
+/// A source that does something whenever it is read.
+struct Hooked<F> {
+    pattern: Pattern,
+    hook: F,
+}
+
+impl<F> std::fmt::Debug for Hooked<F> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.pattern.fmt(f)
+    }
+}
+
+impl<F: Fn(u64) + Send + Sync> PageSource for Hooked<F> {
+    fn len(&self) -> u64 {
+        self.pattern.len
+    }
+
+    fn zeros(&self, offset: u64) -> u64 {
+        self.pattern.zeros(offset)
+    }
+
+    fn read(&self, offset: u64, buffer: &mut [u8]) -> Result<(), source::Error> {
+        (self.hook)(offset);
+        self.pattern.read(offset, buffer)
+    }
 }
 
 #[test]
@@ -82,6 +109,40 @@ fn what_is_given_back_is_zero() {
     assert_eq!([guest.byte(150 * PAGE), guest.byte(202 * PAGE)], [0, 203]);
     guest.give_back(202 * PAGE, PAGE).unwrap();
     assert_eq!(guest.byte(202 * PAGE), 0);
+}
+
+/// The event comes between two pieces of the same stretch, and is of a page in the middle of the second.
+#[test]
+fn what_is_given_back_between_two_pieces_is_zero() {
+    let guest = Arc::new(Guest::new(1 << 20, PAGE).unwrap());
+    let removed = PIECE as usize + 7 * PAGE;
+    let giver = Arc::clone(&guest);
+    let hook = move |offset| {
+        if offset == 0 {
+            let giver = Arc::clone(&giver);
+            thread::spawn(move || giver.give_back(removed, PAGE).unwrap());
+            // It waits for somebody to read its event, which copying the first piece does.
+            thread::sleep(Duration::from_millis(100));
+        }
+    };
+    let source = Hooked { pattern: Pattern { zero: 0, ..pattern(&guest) }, hook };
+    let mut deliverer = deliverer(&guest, source, Grain::default());
+    deliverer.ahead(0, 1 << 20, trace::Cause::Prefetch).unwrap();
+    serve(&mut deliverer, || {
+        assert_eq!(guest.byte(removed), 0);
+        assert_eq!(guest.byte(removed + PAGE), (removed / PAGE) as u8 + 2);
+    })
+    .unwrap();
+}
+
+/// It may be delivered after the kernel has told of the removal and before it removes it.
+#[test]
+fn what_was_given_back_and_delivered_is_zero_when_it_is_asked_for_again() {
+    let guest = Guest::new(1 << 20, PAGE).unwrap();
+    let mut deliverer = deliverer(&guest, pattern(&guest), Grain::default());
+    deliverer.space.set(0..u64::MAX, Kind::Removed);
+    deliverer.space.set(0..u64::MAX, Kind::There);
+    serve(&mut deliverer, || assert_eq!(guest.byte(7 * PAGE), 0)).unwrap();
 }
 
 /// Memory is given back again and again while it is being delivered: copies meet `EAGAIN`, and no page turns up with

@@ -1,6 +1,6 @@
 //! What a session knows of its guest's memory: where each region lies, and what has become of its pages.
 //!
-//! A page is *missing*, *there* or *removed*. What is written here is a memory aid: the kernel alone knows, and a fault
+//! A page is *missing*, *there*, *removed* or *gone*. What is written here is a memory aid: the kernel alone knows, and a fault
 //! is an order whatever this says.
 
 #[cfg(test)]
@@ -29,11 +29,14 @@ pub(crate) enum Kind {
     Gone,
 }
 
-/// Some pages' kinds, two bits for each.
+/// What is known of some pages, a bit for each.
 #[derive(Clone, Copy, Debug, Default)]
 struct Chunk {
-    low: [u64; WORDS],
-    high: [u64; WORDS],
+    there: [u64; WORDS],
+    gone: [u64; WORDS],
+    /// Was given back at some time. It is zero for ever after, there or not: the kernel tells of a removal before it
+    /// happens, so a page may be delivered in between and be missing again without a word.
+    zero: [u64; WORDS],
 }
 
 /// One region.
@@ -138,7 +141,7 @@ impl Space {
         None
     }
 
-    /// Remembers what has become of `len` bytes from `address` on; what of it is in no region is passed over.
+    /// Remembers what has become of the pages at `addresses`; what of it is in no region is passed over.
     pub(crate) fn set(&mut self, addresses: Range<u64>, kind: Kind) {
         for region in &mut self.regions {
             let Mapping { address, len, page_bytes, .. } = region.mapping;
@@ -154,6 +157,11 @@ impl Space {
     /// The same for one page.
     pub(crate) fn set_one(&mut self, spot: Spot, kind: Kind) {
         self.regions[spot.region].set(spot.at, kind);
+    }
+
+    /// The page is not there after all: it is missing, or removed if it ever was.
+    pub(crate) fn ask_again(&mut self, spot: Spot) {
+        self.regions[spot.region].ask_again(spot.at);
     }
 
     /// Every region, as addresses.
@@ -183,11 +191,11 @@ impl Region {
             return Kind::Missing;
         };
         let (word, bit) = bit(at);
-        match (chunk.high[word] >> bit & 1, chunk.low[word] >> bit & 1) {
-            (0, 0) => Kind::Missing,
-            (0, _) => Kind::There,
-            (_, 0) => Kind::Removed,
-            (_, _) => Kind::Gone,
+        match [chunk.gone, chunk.there, chunk.zero].map(|bits| bits[word] & bit != 0) {
+            [true, ..] => Kind::Gone,
+            [_, true, _] => Kind::There,
+            [_, _, true] => Kind::Removed,
+            _ => Kind::Missing,
         }
     }
 
@@ -195,18 +203,26 @@ impl Region {
         let Some(chunk) = self.chunks.get_mut((at / CHUNK) as usize) else { return };
         let chunk = chunk.get_or_insert_default();
         let (word, bit) = bit(at);
-        let (high, low) = match kind {
-            Kind::Missing => (0, 0),
-            Kind::There => (0, 1),
-            Kind::Removed => (1, 0),
-            Kind::Gone => (1, 1),
-        };
-        chunk.high[word] = chunk.high[word] & !(1 << bit) | high << bit;
-        chunk.low[word] = chunk.low[word] & !(1 << bit) | low << bit;
+        chunk.there[word] &= !bit;
+        chunk.gone[word] &= !bit;
+        match kind {
+            Kind::Missing => chunk.zero[word] &= !bit,
+            Kind::There => chunk.there[word] |= bit,
+            Kind::Removed => chunk.zero[word] |= bit,
+            Kind::Gone => chunk.gone[word] |= bit,
+        }
+    }
+
+    fn ask_again(&mut self, at: u64) {
+        let Some(chunk) = self.chunks.get_mut((at / CHUNK) as usize).and_then(Option::as_mut) else { return };
+        let (word, bit) = bit(at);
+        chunk.there[word] &= !bit;
+        chunk.gone[word] &= !bit;
     }
 }
 
+/// The word that a page's bit is in, and the bit.
 fn bit(at: u64) -> (usize, u64) {
     let page = at % CHUNK / PAGE_BYTES;
-    ((page / 64) as usize, page % 64)
+    ((page / 64) as usize, 1 << (page % 64))
 }
