@@ -72,6 +72,22 @@ struct Fault {
     read_at: Instant,
 }
 
+/// How much a page is worth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Worth {
+    /// All the time that a source takes: somebody waits for it.
+    Waiting,
+    /// One attempt: somebody may wait for it later.
+    One,
+}
+
+/// The most faults that are remembered: more than any guest has vCPUs. A VMM that wakes its own threads can raise any
+/// number.
+const MOST_WAITING: usize = 4096;
+
+/// How many batches of events are read before faults are answered.
+const MOST_BATCHES: usize = 64;
+
 /// Where and how pages are placed.
 pub(crate) struct Place {
     /// The guest's memory.
@@ -144,15 +160,19 @@ impl Deliverer {
 
     /// Reads what has happened; says whether a fault waits now.
     pub(crate) fn look(&mut self) -> Result<bool, Ended> {
-        loop {
+        for _ in 0..MOST_BATCHES {
             let more = match self.memory.read(&mut self.events) {
                 Ok(more) => more,
                 Err(Errno::INTR) => true,
                 Err(errno) => return Err(Ended::Read(errno)),
             };
-            // All of them before any fault is answered: a removal may stand behind a fault that it precedes.
+            // As many as there are before any fault is answered: a removal may stand behind a fault that it precedes.
             for event in self.events.drain(..) {
                 match event {
+                    // Whoever raised it raises it again.
+                    Event::Fault { address, .. } if self.waiting.len() >= MOST_WAITING => {
+                        self.memory.wake(address - address % PAGE_BYTES, PAGE_BYTES);
+                    }
                     Event::Fault { address, write } => {
                         self.waiting.push_back(Fault { address, write, read_at: Instant::now() });
                     }
@@ -162,9 +182,10 @@ impl Deliverer {
                 }
             }
             if !more {
-                return Ok(!self.waiting.is_empty());
+                break;
             }
         }
+        Ok(!self.waiting.is_empty())
     }
 
     /// Answers every fault that waits.
@@ -176,15 +197,15 @@ impl Deliverer {
                 self.memory.wake(fault.address - fault.address % PAGE_BYTES, PAGE_BYTES);
                 continue;
             };
-            let (_, offset, page) = self.space.place(spot);
+            let (_, offset, _) = self.space.place(spot);
             let delivered = match self.space.kind(spot) {
                 Kind::There | Kind::Gone => self.insist(spot)?,
                 Kind::Missing | Kind::Removed => {
                     let window = self.walks.window(fault.address);
                     let stretch = self.space.alike(spot, &window);
-                    match self.deliver(&stretch) {
+                    match self.deliver(&stretch, Worth::One) {
                         // It may be a neighbour that cannot be had, which nobody has asked for yet.
-                        Err(Ended::Source { .. }) => self.insist(spot)?,
+                        Err(Ended::Source { .. } | Ended::Place { .. }) => self.insist(spot)?,
                         delivered => delivered?,
                     }
                 }
@@ -192,7 +213,7 @@ impl Deliverer {
             let took = fault.read_at.elapsed();
             self.stats.latency.observe(took.as_secs_f64());
             self.stats.demanded.inc_by(delivered);
-            self.record(trace::Cause::Fault { write: fault.write }, offset, delivered.max(page), took);
+            self.record(trace::Cause::Fault { write: fault.write }, offset, delivered, took);
         }
         Ok(())
     }
@@ -203,12 +224,13 @@ impl Deliverer {
         self.space.ask_again(spot);
         let (address, ..) = self.space.place(spot);
         let stretch = self.space.alike(spot, &(address..address + 1));
-        self.deliver(&stretch)
+        self.deliver(&stretch, Worth::Waiting)
     }
 
     /// Delivers `len` bytes of the memory file from `offset` on, ahead of the guest: what of it is missing. Bytes.
     pub(crate) fn ahead(&mut self, offset: u64, len: u64, cause: trace::Cause) -> Result<u64, Ended> {
         let Some(spot) = self.space.find_offset(offset) else { return Ok(0) };
+        let worth = if cause == trace::Cause::Drain { Worth::Waiting } else { Worth::One };
         let start = Instant::now();
         let (from, ..) = self.space.place(spot);
         let end = from.saturating_add(len);
@@ -217,19 +239,19 @@ impl Deliverer {
         while let Some(spot) = next {
             let (address, ..) = self.space.place(spot);
             let stretch = self.space.alike(spot, &(address..end));
-            delivered += self.deliver(&stretch)?;
+            delivered += self.deliver(&stretch, worth)?;
             let (start, _, done) = stretch.place(&self.space);
             next = match self.space.find(start + done) {
                 Some(spot) if start + done < end => self.space.next_missing(spot, end - start - done),
                 _ => None,
             };
         }
-        self.record(cause, offset, len, start.elapsed());
+        self.record(cause, offset, delivered, start.elapsed());
         Ok(delivered)
     }
 
     /// Places a stretch of pages that are alike, in pieces. Says how many bytes were placed.
-    fn deliver(&mut self, stretch: &Stretch) -> Result<u64, Ended> {
+    fn deliver(&mut self, stretch: &Stretch, worth: Worth) -> Result<u64, Ended> {
         let (address, offset, len) = stretch.place(&self.space);
         let removed = self.space.find(address).is_some_and(|spot| self.space.kind(spot) == Kind::Removed);
         if removed {
@@ -246,27 +268,36 @@ impl Deliverer {
                 continue;
             }
             let piece = (len - at).min(PIECE.max(page));
-            placed += self.read_and_put(address + at, offset + at, piece, page)?;
+            let bytes = self.read(offset + at, piece, worth)?;
+            let put = self.put_runs(address + at, &bytes[..piece as usize], page as usize);
+            self.buffer = bytes;
+            placed += put?;
             at += piece;
         }
         Ok(placed)
     }
 
-    /// Reads one piece and places it, its zero pages as such.
-    fn read_and_put(&mut self, address: u64, offset: u64, len: u64, page: u64) -> Result<u64, Ended> {
+    /// Reads one piece into the buffer, which it hands out: it may be longer.
+    fn read(&mut self, offset: u64, len: u64, worth: Worth) -> Result<Vec<u8>, Ended> {
         let mut buffer = std::mem::take(&mut self.buffer);
         if (buffer.len() as u64) < len {
             buffer.resize(len as usize, 0);
         }
         let bytes = &mut buffer[..len as usize];
-        let done = match self.source.read(offset, bytes) {
-            Ok(()) => self.put_runs(address, bytes, page as usize),
-            Err(source) => Err(Ended::Source { offset, source }),
+        let read = match worth {
+            Worth::Waiting => self.source.read(offset, bytes),
+            Worth::One => self.source.read_ahead(offset, bytes),
         };
-        self.buffer = buffer;
-        done
+        match read {
+            Ok(()) => Ok(buffer),
+            Err(source) => {
+                self.buffer = buffer;
+                Err(Ended::Source { offset, source })
+            }
+        }
     }
 
+    /// Places one piece, its zero pages as such.
     fn put_runs(&mut self, address: u64, bytes: &[u8], page: usize) -> Result<u64, Ended> {
         let (mut start, mut placed) = (0, 0);
         while start < bytes.len() {

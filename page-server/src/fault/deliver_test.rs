@@ -3,6 +3,8 @@ use std::thread;
 use snapshot_format::handoff::Mapping;
 
 use super::*;
+use crate::source::mock::Mock;
+use crate::source::{Policy, Retry};
 use crate::stats::Metrics;
 use crate::testing::{Memory as Guest, Pattern};
 
@@ -32,7 +34,7 @@ fn serve<T: Send>(deliverer: &mut Deliverer, work: impl FnOnce() -> T + Send) ->
     })
 }
 
-/// A source that does something whenever it is read.
+/// A source that does something, which may fail, whenever it is read.
 struct Hooked<F> {
     pattern: Pattern,
     hook: F,
@@ -44,7 +46,7 @@ impl<F> std::fmt::Debug for Hooked<F> {
     }
 }
 
-impl<F: Fn(u64) + Send + Sync> PageSource for Hooked<F> {
+impl<F: Fn(u64) -> Result<(), source::Error> + Send + Sync> PageSource for Hooked<F> {
     fn len(&self) -> u64 {
         self.pattern.len
     }
@@ -54,7 +56,7 @@ impl<F: Fn(u64) + Send + Sync> PageSource for Hooked<F> {
     }
 
     fn read(&self, offset: u64, buffer: &mut [u8]) -> Result<(), source::Error> {
-        (self.hook)(offset);
+        (self.hook)(offset)?;
         self.pattern.read(offset, buffer)
     }
 }
@@ -124,6 +126,7 @@ fn what_is_given_back_between_two_pieces_is_zero() {
             // It waits for somebody to read its event, which copying the first piece does.
             thread::sleep(Duration::from_millis(100));
         }
+        Ok(())
     };
     let source = Hooked { pattern: Pattern { zero: 0, ..pattern(&guest) }, hook };
     let mut deliverer = deliverer(&guest, source, Grain::default());
@@ -208,6 +211,46 @@ fn a_neighbour_that_cannot_be_had_is_nobodys_loss() {
         let mut deliverer = deliverer(&guest, source, Grain::default());
         serve(&mut deliverer, || assert_eq!(guest.byte(last as usize * PAGE), byte)).unwrap();
     }
+}
+
+/// A page that fails is tried again for a while, and everybody else waits meanwhile: only what is asked for is worth it.
+#[test]
+fn a_neighbour_that_cannot_be_had_takes_no_time() {
+    let guest = Guest::new(1 << 20, PAGE).unwrap();
+    let hook = |offset| match offset < 128 << 10 {
+        true => Ok(()),
+        false => Err(Mock::io_error()),
+    };
+    let source = Retry::new(Hooked { pattern: pattern(&guest), hook }, Policy::default());
+    let mut deliverer = deliverer(&guest, source, Grain { least: 256 << 10, most: 256 << 10 });
+    let start = Instant::now();
+    serve(&mut deliverer, || assert_eq!(guest.byte(PAGE), 2)).unwrap();
+    deliverer.ahead(128 << 10, 4096, trace::Cause::Prefetch).unwrap_err();
+    assert!(start.elapsed() < Policy::default().budget / 2, "{:?}", start.elapsed());
+}
+
+/// What a VMM can raise by waking its threads again and again is bounded.
+#[test]
+fn only_so_many_faults_are_remembered() {
+    let guest = Guest::new(1 << 20, PAGE).unwrap();
+    let mut deliverer = deliverer(&guest, pattern(&guest), Grain::default());
+    let address = guest.mapping(0).address;
+    let known = Fault { address, write: false, read_at: Instant::now() };
+    deliverer.waiting.extend([known; MOST_WAITING]);
+    thread::scope(|scope| {
+        let touching = scope.spawn(|| guest.byte(100 * PAGE));
+        for _ in 0..1000 {
+            deliverer.look().unwrap();
+            thread::sleep(Duration::from_micros(100));
+        }
+        let remembered = deliverer.waiting.len();
+        // Nobody is forgotten.
+        while !touching.is_finished() {
+            deliverer.answer().unwrap();
+            deliverer.look().unwrap();
+        }
+        assert_eq!((touching.join().unwrap(), remembered), (101, MOST_WAITING));
+    });
 }
 
 #[test]

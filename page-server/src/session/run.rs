@@ -112,13 +112,9 @@ impl Session {
 
     fn deliver_ahead(&mut self, Step { offset, len }: Step) -> Result<(), Ended> {
         let delivered = match self.deliverer.ahead(offset, len, Cause::Prefetch) {
-            Err(Ended::Source { offset, source }) => {
-                // Nobody has asked for it yet. What the guest does ask for is worth the source's whole time.
-                tracing::warn!(
-                    offset,
-                    error = &source as &dyn std::error::Error,
-                    "nothing more is delivered ahead"
-                );
+            // Nobody has asked for it yet. What the guest does ask for is worth the source's whole time.
+            Err(error @ (Ended::Source { .. } | Ended::Place { .. })) => {
+                tracing::warn!(error = &error as &dyn std::error::Error, "nothing more is delivered ahead");
                 self.ahead = Queue::default();
                 return Ok(());
             }

@@ -43,6 +43,14 @@ pub trait PageSource: Debug + Send + Sync {
     /// # Errors
     /// They cannot be had, or are not what they should be. `buffer` holds anything then.
     fn read(&self, offset: u64, buffer: &mut [u8]) -> Result<(), Error>;
+
+    /// The same for bytes that nobody has asked for: what cannot be had at once is not waited for.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    fn read_ahead(&self, offset: u64, buffer: &mut [u8]) -> Result<(), Error> {
+        self.read(offset, buffer)
+    }
 }
 
 impl<S: PageSource + ?Sized> PageSource for Arc<S> {
@@ -56,6 +64,10 @@ impl<S: PageSource + ?Sized> PageSource for Arc<S> {
 
     fn read(&self, offset: u64, buffer: &mut [u8]) -> Result<(), Error> {
         (**self).read(offset, buffer)
+    }
+
+    fn read_ahead(&self, offset: u64, buffer: &mut [u8]) -> Result<(), Error> {
+        (**self).read_ahead(offset, buffer)
     }
 }
 

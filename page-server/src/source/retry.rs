@@ -87,6 +87,11 @@ impl<S: PageSource> PageSource for Retry<S> {
             attempts += 1;
         }
     }
+
+    /// Once: while it is tried again, whoever has asked for something else would wait.
+    fn read_ahead(&self, offset: u64, buffer: &mut [u8]) -> Result<(), Error> {
+        self.inner.read_ahead(offset, buffer)
+    }
 }
 
 /// Says that it went well after all, or took long.
