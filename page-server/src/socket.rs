@@ -14,8 +14,10 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
-use rustix::fs::Mode;
+use rustix::fs::{FlockOperation, Mode, OFlags, flock, open};
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, listen, socket_with,
@@ -23,6 +25,10 @@ use rustix::net::{
 
 /// How many connections may wait to be accepted.
 const BACKLOG: i32 = 128;
+
+/// How long a directory that somebody else has locked is waited for: servers lock it for as long as a few system calls
+/// take.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Why nobody can listen at a path.
 #[derive(Debug, thiserror::Error)]
@@ -68,6 +74,7 @@ impl Socket {
     pub fn bind(path: &Path) -> Result<Self, Error> {
         let fail = |source: io::Error| Error::Listen { path: path.to_owned(), source };
         let address = SocketAddrUnix::new(path).map_err(|errno| fail(errno.into()))?;
+        let _alone = alone(path);
         let bound = match bound(&address) {
             Err(Errno::ADDRINUSE) => {
                 remove_dead(path, &address)?;
@@ -98,6 +105,23 @@ impl Drop for Socket {
             tracing::warn!(path = %self.path.display(), %error, "cannot remove a socket");
         }
     }
+}
+
+/// Keeps other servers from making sockets in the same directory: between `bind` and `listen` one looks dead, and of two
+/// that find a dead one the second would remove what the first has made. Nobody else can be kept from it, and where the
+/// directory cannot be locked nobody is.
+fn alone(path: &Path) -> Option<OwnedFd> {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let dir = open(parent, flags, Mode::empty()).ok()?;
+    let deadline = Instant::now() + PATIENCE;
+    while flock(&dir, FlockOperation::NonBlockingLockExclusive) == Err(Errno::WOULDBLOCK) {
+        if Instant::now() >= deadline {
+            return None;
+        }
+        thread::sleep(Duration::from_millis(1));
+    }
+    Some(dir)
 }
 
 /// The mode is that of the socket's own inode, so it is set before there is a file.
