@@ -5,8 +5,6 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
-use snapshot_format::handoff::FromServer;
-
 use crate::image::Served;
 use crate::session::{self, End, Options, Session};
 use crate::stats::Metrics;
@@ -25,7 +23,7 @@ pub fn serve(socket: UnixStream, image: Arc<Served>, options: Options) -> io::Re
         let received = match session::receive(socket, options.handshake) {
             Ok(received) => received,
             // Whoever made the pair went away before it said anything.
-            Err((_, error)) => {
+            Err(error) => {
                 tracing::debug!(error = %session::chain(&error), "no pages are asked for");
                 return;
             }
@@ -36,9 +34,7 @@ pub fn serve(socket: UnixStream, image: Arc<Served>, options: Options) -> io::Re
                     tracing::debug!(error = %session::chain(&error), "a page is lost");
                 }
             }
-            Err((mut socket, _, error)) => {
-                session::say(&mut socket, &FromServer::Refused { cause: session::chain(&error) });
-            }
+            Err(error) => tracing::debug!(error = %session::chain(&error), "no pages are to be had"),
         }
     })
 }

@@ -15,7 +15,6 @@ use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
 use rustix::net::sockopt;
-use snapshot_format::handoff::FromServer;
 
 use crate::image::Served;
 use crate::session::{self, End, Options, Session};
@@ -50,12 +49,12 @@ pub enum Error {
     #[error("cannot wait for connections")]
     Wait(#[source] io::Error),
     /// Some sessions had not come to their end.
-    #[error("{left} VMs had not been given all their pages after {limit:?}, and lose what is missing")]
+    #[error("{left} VMs had not been given all their pages after {after:?}, and lose what is missing")]
     NotDrained {
         /// How many.
         left: usize,
         /// How long was waited.
-        limit: Duration,
+        after: Duration,
     },
 }
 
@@ -183,7 +182,7 @@ impl Shared {
         let pid = sockopt::socket_peercred(&stream).map_or(0, |peer| peer.pid.as_raw_nonzero().get());
         let received = match session::receive(stream, self.options.handshake) {
             Ok(received) => received,
-            Err((_, error)) => return self.refuse(pid, &error),
+            Err(error) => return self.refuse(pid, &error),
         };
         let stats = self.metrics.of_session(&name);
         match Session::new(received, &self.served, &self.options, stats.clone()) {
@@ -201,12 +200,7 @@ impl Shared {
                 }
                 self.metrics.sessions.dec();
             }
-            Err((mut socket, is_ours, error)) => {
-                if is_ours {
-                    session::say(&mut socket, &FromServer::Refused { cause: session::chain(&error) });
-                }
-                self.refuse(pid, &error);
-            }
+            Err(error) => self.refuse(pid, &error),
         }
         self.metrics.forget(&name, &stats);
     }
@@ -226,15 +220,21 @@ impl Shared {
     fn wait_for_sessions(&self, limit: Duration, signals: &mut Signals) -> Result<(), Error> {
         /// How often a second signal is looked for.
         const LOOK: Duration = Duration::from_millis(100);
-        let deadline = Instant::now() + limit;
+        let start = Instant::now();
+        // None that the clock knows is none at all.
+        let deadline = start.checked_add(limit);
         let mut guard = self.ended.0.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
             let left = self.sessions.load(Ordering::SeqCst);
             if left == 0 {
                 return Ok(());
             }
-            if Instant::now() >= deadline || signals.0.take() {
-                return Err(Error::NotDrained { left, limit });
+            let is_late = deadline.is_some_and(|deadline| Instant::now() >= deadline);
+            if is_late || signals.0.take() {
+                if let Some(trace) = &self.options.trace {
+                    trace.flush();
+                }
+                return Err(Error::NotDrained { left, after: start.elapsed() });
             }
             guard = self.ended.1.wait_timeout(guard, LOOK).unwrap_or_else(PoisonError::into_inner).0;
         }

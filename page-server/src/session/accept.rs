@@ -14,8 +14,9 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
-use snapshot_format::handoff::{self, Handshake};
+use snapshot_format::handoff::{self, FromServer, Handshake};
 
+use super::run::{chain, say};
 use super::{Error, Options, Session};
 use crate::fault::{Deliverer, Grain, Place, Space};
 use crate::image::Served;
@@ -35,20 +36,40 @@ pub(crate) struct Received {
     pub(crate) memory: Memory,
 }
 
-/// Receives the handshake.
+/// Receives the handshake. A VMM of ours that is refused is told why.
 ///
 /// # Errors
 /// It does not come in time, is no handshake, or comes without a userfaultfd.
-pub(crate) fn receive(socket: UnixStream, limit: Duration) -> Result<Received, (UnixStream, Error)> {
-    match message(&socket, limit).and_then(|(handshake, mut descriptors)| {
-        let count = descriptors.len();
-        match (descriptors.pop(), count) {
-            (Some(descriptor), 1) => Ok((handshake, Memory::new(descriptor).map_err(Error::Descriptor)?)),
-            _ => Err(Error::Descriptors { count }),
+pub(crate) fn receive(mut socket: UnixStream, limit: Duration) -> Result<Received, Error> {
+    let (handshake, descriptors) = match message(&socket, limit) {
+        // It has said that it is one of ours.
+        Err(error @ Error::Handshake(handoff::Error::Version { .. })) => {
+            refuse(&mut socket, true, &error);
+            return Err(error);
         }
-    }) {
-        Ok((handshake, memory)) => Ok(Received { socket, handshake, memory }),
-        Err(error) => Err((socket, error)),
+        received => received?,
+    };
+    match userfaultfd(descriptors) {
+        Ok(memory) => Ok(Received { socket, handshake, memory }),
+        Err(error) => {
+            refuse(&mut socket, handshake.hello.is_some(), &error);
+            Err(error)
+        }
+    }
+}
+
+fn userfaultfd(mut descriptors: Vec<OwnedFd>) -> Result<Memory, Error> {
+    let count = descriptors.len();
+    match (descriptors.pop(), count) {
+        (Some(descriptor), 1) => Memory::new(descriptor).map_err(Error::Descriptor),
+        _ => Err(Error::Descriptors { count }),
+    }
+}
+
+/// Tells a VMM why it is not served, if it understands.
+pub(super) fn refuse(socket: &mut UnixStream, is_ours: bool, why: &Error) {
+    if is_ours {
+        say(socket, &FromServer::Refused { cause: chain(why) });
     }
 }
 
@@ -68,6 +89,10 @@ fn message(socket: &UnixStream, limit: Duration) -> Result<(Handshake, Vec<Owned
         }
         if bytes.len() == before {
             return Err(Error::Closed { len: before });
+        }
+        // With every piece there may be some, and all sessions together have so many and no more.
+        if descriptors.len() > 1 {
+            return Err(Error::Descriptors { count: descriptors.len() });
         }
         match Handshake::parse(&bytes) {
             Ok(handshake) => return Ok((handshake, descriptors)),

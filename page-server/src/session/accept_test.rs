@@ -24,7 +24,7 @@ fn hello() -> Hello {
 fn received(say: impl FnOnce(&UnixStream)) -> Result<Handshake, Error> {
     let (ours, theirs) = UnixStream::pair().unwrap();
     say(&theirs);
-    receive(ours, SOON).map(|received| received.handshake).map_err(|(_, error)| error)
+    receive(ours, SOON).map(|received| received.handshake)
 }
 
 #[test]
@@ -39,7 +39,7 @@ fn a_handshake_may_come_in_pieces() {
                 theirs.write_all(&[*byte]).unwrap();
             }
         });
-        let received = receive(ours, Duration::from_secs(10)).map_err(|(_, error)| error).unwrap();
+        let received = receive(ours, Duration::from_secs(10)).unwrap();
         assert_eq!(received.handshake.mappings, [guest.mapping(0)]);
     });
 }
@@ -59,6 +59,11 @@ fn what_is_no_handshake_is_refused_in_time() {
     let many =
         |socket: &UnixStream| send(socket, &good, &[guest.uffd(), null.as_fd(), guest.uffd()]).unwrap();
     assert!(matches!(received(many), Err(Error::Descriptors { count: 3 })));
+    // Not when all has come: until then they would be everybody's loss.
+    let one_by_one = |socket: &UnixStream| {
+        good[..20].iter().for_each(|byte| send(socket, &[*byte], &[null.as_fd()]).unwrap());
+    };
+    assert!(matches!(received(one_by_one), Err(Error::Descriptors { count: 2 })));
     let wrong = |socket: &UnixStream| send(socket, &good, &[null.as_fd()]).unwrap();
     assert!(matches!(received(wrong), Err(Error::Descriptor(_))));
     let endless = |socket: &UnixStream| {
@@ -107,6 +112,24 @@ fn who_is_refused_is_told_why() {
     let said = FromServer::parse(said.trim_ascii_end()).unwrap();
     assert!(matches!(said, FromServer::Refused { cause } if cause.contains("no image `abab")));
     assert!(!guest.is_there(0));
+}
+
+/// Whatever is wrong with it, if it is one of ours.
+#[test]
+fn who_hands_over_the_wrong_things_is_told_why() {
+    let guest = Guest::new(LEN as usize, 4096).unwrap();
+    let later = encoded(vec![guest.mapping(0)], Some(Hello { version: VERSION + 1, ..hello() }));
+    let bare = encoded(vec![guest.mapping(0)], Some(hello()));
+    for (bytes, descriptors, why) in [(later, vec![guest.uffd()], "version"), (bare, vec![], "0 descriptors")]
+    {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        send(&theirs, &bytes, &descriptors).unwrap();
+        assert!(receive(ours, SOON).is_err());
+        let mut said = Vec::new();
+        theirs.read_to_end(&mut said).unwrap();
+        let said = FromServer::parse(said.trim_ascii_end()).unwrap();
+        assert!(matches!(&said, FromServer::Refused { cause } if cause.contains(why)), "{said:?}");
+    }
 }
 
 #[test]

@@ -22,7 +22,7 @@ use crate::stats::Stats;
 use crate::trace::Trace;
 
 pub(crate) use accept::{Received, receive};
-pub(crate) use run::{End, chain, say};
+pub(crate) use run::{End, chain};
 
 /// How sessions are served.
 #[derive(Clone, Debug)]
@@ -127,7 +127,7 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    /// Everything that was received, and what is served, put together.
+    /// Everything that was received, and what is served, put together. A VMM of ours that is refused is told why.
     ///
     /// # Errors
     /// They do not fit.
@@ -136,12 +136,14 @@ impl Session {
         served: &[Arc<Served>],
         options: &Options,
         stats: Stats,
-    ) -> Result<Self, (UnixStream, bool, Error)> {
-        let Received { socket, handshake, memory } = received;
-        let is_ours = handshake.hello.is_some();
+    ) -> Result<Self, Error> {
+        let Received { mut socket, handshake, memory } = received;
         match accept::choose(&handshake, served) {
             Ok(image) => Ok(accept::session(socket, &handshake, memory, image, options, stats)),
-            Err(error) => Err((socket, is_ours, error)),
+            Err(error) => {
+                accept::refuse(&mut socket, handshake.hello.is_some(), &error);
+                Err(error)
+            }
         }
     }
 }
