@@ -65,7 +65,8 @@ pub fn verify(image: &Path) -> Result<u64, Error> {
 /// The image's parts, and its memory: neither is anybody else's, so nothing is shared and little is kept.
 fn open(image: &Path) -> Result<(ImageDir, std::sync::Arc<Served>), Error> {
     let dir = ImageDir::open(image).map_err(Error::Directory)?;
-    let served = Served::open(image, &Options::new(CACHE_BYTES, Policy::default()))?;
+    // Of the same directory: another image may have the name by now.
+    let served = Served::of_dir(&dir, &Options::new(CACHE_BYTES, Policy::default()))?;
     Ok((dir, served))
 }
 

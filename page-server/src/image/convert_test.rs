@@ -46,6 +46,20 @@ fn an_image_comes_back_byte_for_byte_with_its_holes_and_its_other_parts() {
     assert_eq!(verify(&plain).unwrap(), 4 * 4096);
 }
 
+/// What is converted is what was opened, parts and memory, and not half of what has the name by now.
+#[test]
+fn memory_and_state_are_of_the_same_image() {
+    let (dir, plain) = image();
+    let opened = ImageDir::open(&plain).unwrap();
+    fs::rename(&plain, dir.path().join("elsewhere")).unwrap();
+    fs::write(&plain, vec![7; 4096]).unwrap();
+    let served = Served::of_dir(&opened, &Options::default()).unwrap();
+    assert_eq!(served.id(), Some(samples::manifest().image_id));
+    let mut memory = vec![0; samples::MEMORY_BYTES as usize];
+    served.source().read(0, &mut memory).unwrap();
+    assert_eq!(memory, samples::memory_file());
+}
+
 #[test]
 fn what_makes_no_sense_is_refused_and_leaves_nothing() {
     let (dir, plain) = image();

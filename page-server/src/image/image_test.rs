@@ -152,6 +152,28 @@ fn a_working_set_comes_along_and_a_bad_one_is_left_out() {
     assert_eq!(content(&served).unwrap(), samples::memory_file());
 }
 
+/// A recording gives the image another working set while it is opened: one or the other comes along.
+#[test]
+fn an_image_that_is_replaced_while_it_is_opened_is_opened_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = packed(&dir, samples::manifest().image_id);
+    let (id, pages) = (samples::manifest().image_id, samples::memory_index().file_pages());
+    let replace = |first| {
+        let set = WorkingSet::new(id, vec![Run { first, pages: 1, written: false }], pages).unwrap();
+        let image = ImageDir::open(&path).unwrap();
+        dir::replace_part(&image, dir::WORKING_SET, &set.encode()).unwrap();
+    };
+    replace(0);
+    std::thread::scope(|scope| {
+        let replacing = scope.spawn(|| (0..300).for_each(|round| replace(round % 8)));
+        let mut opened = Vec::new();
+        while !replacing.is_finished() {
+            opened.push(open(&path).map(|served| served.working_set().is_some()));
+        }
+        opened.into_iter().for_each(|has_set| assert!(has_set.unwrap()));
+    });
+}
+
 /// Frames that earlier versions compressed, decoded by this one.
 #[test]
 fn the_packed_golden_gives_the_samples_memory() {

@@ -9,9 +9,9 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use snapshot_format::dir::MEMORY_PACK;
+use snapshot_format::dir::{self, MEMORY_PACK};
 use snapshot_format::state::{ManifestState, MemoryState};
-use snapshot_format::{ImageDir, MemoryIndex, StateReader, WorkingSet};
+use snapshot_format::{ImageDir, MemoryIndex, StateReader, WorkingSet, working_set};
 
 use crate::source::{
     BlockCache, Cached, Checked, Layered, MemoryFile, Pack, PackError, PageSource, Policy, Retry,
@@ -101,9 +101,21 @@ impl Served {
             // The rest is of the base alone.
             found = Found { source: Arc::new(stack), image_id: None, index: None, working_set: None };
         }
+        Ok(Self::found(path, found, options))
+    }
+
+    /// The image that `dir` is, whatever has its name by now.
+    ///
+    /// # Errors
+    /// As [`Self::open`]; or it is being replaced.
+    pub(crate) fn of_dir(dir: &ImageDir, options: &Options) -> Result<Arc<Self>, Error> {
+        Ok(Self::found(dir.path(), open_dir(dir, options)?, options))
+    }
+
+    fn found(path: &Path, found: Found, options: &Options) -> Arc<Self> {
         let Found { source, image_id, index, working_set } = found;
         let source = Arc::new(Retry::new(source, options.retry));
-        Ok(Arc::new(Self { path: path.to_owned(), image_id, source, index, working_set }))
+        Arc::new(Self { path: path.to_owned(), image_id, source, index, working_set })
     }
 
     /// Put together from parts: for tests and benchmarks.
@@ -168,26 +180,43 @@ fn open_base(path: &Path, options: &Options) -> Result<Found, Error> {
     Ok(Found { source: Arc::new(file), image_id: None, index: None, working_set: None })
 }
 
+/// How often an image is opened again that was replaced in the middle of it, by one with another working set.
+const ATTEMPTS: usize = 8;
+
 fn open_image(path: &Path, options: &Options) -> Result<Found, Error> {
-    let dir = ImageDir::open(path).map_err(Error::Directory)?;
+    let mut attempt = 1;
+    loop {
+        let dir = ImageDir::open(path).map_err(Error::Directory)?;
+        match open_dir(&dir, options) {
+            Err(Error::Directory(dir::Error::Replaced { .. })) if attempt < ATTEMPTS => attempt += 1,
+            opened => return opened,
+        }
+    }
+}
+
+fn open_dir(dir: &ImageDir, options: &Options) -> Result<Found, Error> {
+    let path = dir.path();
     let damaged = |source| Error::State { path: path.to_owned(), source };
     let mut state = StateReader::parse(dir.state()).map_err(damaged)?;
     let ManifestState { image_id, .. } = state.take("manifest").map_err(damaged)?;
     let memory: MemoryState = state.take("memory").map_err(damaged)?;
     let unusable = |source| Error::Memory { path: path.to_owned(), source };
     let index = Arc::new(MemoryIndex::try_from(memory).map_err(unusable)?);
-    let working_set = dir.working_set(image_id, index.file_pages()).unwrap_or_else(|error| {
-        tracing::warn!(
-            error = &error as &dyn std::error::Error,
-            "image `{}` is served without its working set",
-            path.display()
-        );
-        None
-    });
+    let working_set = match dir.working_set(image_id, index.file_pages()) {
+        Ok(set) => set,
+        Err(working_set::Error::Part(error @ dir::Error::Replaced { .. })) => {
+            return Err(Error::Directory(error));
+        }
+        Err(error) => {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(error, "image `{}` is served without its working set", path.display());
+            None
+        }
+    };
     let source: Arc<dyn PageSource> = if dir.has_memory() {
-        Arc::new(memory_file(path, &dir, &index)?)
+        Arc::new(memory_file(path, dir, &index)?)
     } else {
-        packed(path, &dir, image_id, &index, options)?
+        packed(path, dir, image_id, &index, options)?
     };
     Ok(Found { source, image_id: Some(image_id), index: Some(index), working_set })
 }
