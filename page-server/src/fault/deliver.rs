@@ -230,7 +230,6 @@ impl Deliverer {
     /// Delivers `len` bytes of the memory file from `offset` on, ahead of the guest: what of it is missing. Bytes.
     pub(crate) fn ahead(&mut self, offset: u64, len: u64, cause: trace::Cause) -> Result<u64, Ended> {
         let Some(spot) = self.space.find_offset(offset) else { return Ok(0) };
-        let worth = if cause == trace::Cause::Drain { Worth::Waiting } else { Worth::One };
         let start = Instant::now();
         let (from, ..) = self.space.place(spot);
         let end = from.saturating_add(len);
@@ -239,7 +238,7 @@ impl Deliverer {
         while let Some(spot) = next {
             let (address, ..) = self.space.place(spot);
             let stretch = self.space.alike(spot, &(address..end));
-            delivered += self.deliver(&stretch, worth)?;
+            delivered += self.deliver(&stretch, Worth::One)?;
             let (start, _, done) = stretch.place(&self.space);
             next = match self.space.find(start + done) {
                 Some(spot) if start + done < end => self.space.next_missing(spot, end - start - done),
@@ -248,6 +247,17 @@ impl Deliverer {
         }
         self.record(cause, offset, delivered, start.elapsed());
         Ok(delivered)
+    }
+
+    /// Delivers the page at `offset` of the memory file, if it is missing: whatever time that takes if it is `vital`.
+    pub(crate) fn page(&mut self, offset: u64, vital: bool) -> Result<(), Ended> {
+        let Some(spot) = self.space.find_offset(offset) else { return Ok(()) };
+        if self.space.kind(spot) != Kind::Missing {
+            return Ok(());
+        }
+        let (address, ..) = self.space.place(spot);
+        let stretch = self.space.alike(spot, &(address..address + 1));
+        self.deliver(&stretch, if vital { Worth::Waiting } else { Worth::One }).map(drop)
     }
 
     /// Places a stretch of pages that are alike, in pieces. Says how many bytes were placed.

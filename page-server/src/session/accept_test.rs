@@ -168,3 +168,23 @@ fn a_page_that_is_lost_is_told_and_where() {
     });
     server.join().unwrap();
 }
+
+/// A VMM that is not ours goes on without a server: with the pages that could be had, and with no zeros for the others.
+#[test]
+fn a_drain_that_cannot_have_every_page_leaves_nobody_waiting() {
+    let guest = Guest::new(LEN as usize, 4096).unwrap();
+    let source = Pattern { len: LEN, zero: 0, fails_from: 0x4_3000 };
+    let image = Served::of_parts(None, Arc::new(source), None);
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    hand_over(&theirs, &guest, None).unwrap();
+    let received = receive(ours, SOON).unwrap();
+    let stats = crate::stats::Metrics::new().unwrap().of_session("test");
+    let session = Session::new(received, &[image], &Options::default(), stats).unwrap();
+    let (stop, mut end) = UnixStream::pair().unwrap();
+    end.write_all(b"now").unwrap();
+    assert!(matches!(session.run(Some(&stop)), crate::session::End::Lost(_)));
+    assert_eq!([guest.byte(0), guest.byte(0x4_2000)], [1, 0x43]);
+    for lost in [0x4_3000, 0x4_4000, LEN as usize - 4096] {
+        assert!(guest.populate(lost, 4096).is_err(), "{lost:#x}");
+    }
+}

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use snapshot_format::handoff::FromServer;
+use snapshot_format::pages::PAGE_BYTES;
 
 use super::Session;
 use crate::fault::Ended;
@@ -176,6 +177,7 @@ impl Session {
         let regions = self.deliverer.space().regions();
         // What the guest is known to want before the rest.
         let mut rest = Queue::new(regions.map(|region| Step { offset: region.offset, len: region.len }));
+        let mut lost = None;
         let mut rounds: u32 = 0;
         loop {
             rounds = rounds.wrapping_add(1);
@@ -188,7 +190,7 @@ impl Session {
                 self.answer()?;
             }
             let Some(step) = self.ahead.next().or_else(|| rest.next()) else { break };
-            self.deliverer.ahead(step.offset, step.len, Cause::Drain)?;
+            self.drain_step(step, &mut lost)?;
         }
         if self.deliverer.look()? {
             self.answer()?;
@@ -199,7 +201,27 @@ impl Session {
         } else {
             self.deliverer.let_go()?;
         }
-        Ok(End::Complete)
+        Ok(lost.map_or(End::Complete, End::Lost))
+    }
+
+    /// Delivers what is missing of a step, page by page if not all of it can be had. A page that cannot is the end of one
+    /// of ours; any other VM goes on without it, and without a server: it must find no zeros there, and nobody to wait for.
+    fn drain_step(&mut self, Step { offset, len }: Step, lost: &mut Option<Ended>) -> Result<(), Ended> {
+        match self.deliverer.ahead(offset, len, Cause::Drain) {
+            Err(Ended::Source { .. } | Ended::Place { .. }) => {}
+            done => return done.map(drop),
+        }
+        for offset in (offset..offset + len).step_by(PAGE_BYTES as usize) {
+            // Where one is lost for good there is little hope for others, and as many as may be are to be saved in time.
+            match self.deliverer.page(offset, lost.is_none()) {
+                Err(error @ (Ended::Source { .. } | Ended::Place { .. })) if !self.is_ours => {
+                    self.deliverer.poison(offset);
+                    lost.get_or_insert(error);
+                }
+                done => done?,
+            }
+        }
+        Ok(())
     }
 
     /// A guest must not go on as if a page that is lost were zero: our VMM is told, and any other finds the page
