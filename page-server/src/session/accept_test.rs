@@ -188,3 +188,24 @@ fn a_drain_that_cannot_have_every_page_leaves_nobody_waiting() {
         assert!(guest.populate(lost, 4096).is_err(), "{lost:#x}");
     }
 }
+
+/// The descriptor is the VMM's as well as the server's, and so is whether it blocks.
+#[test]
+fn a_vm_cannot_make_its_session_outlive_it() {
+    let guest = Guest::new(LEN as usize, 4096).unwrap();
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    let server = inline::serve(ours, image(Some(ID), LEN), Options::default()).unwrap();
+    hand_over(&theirs, &guest, Some(hello())).unwrap();
+    assert_eq!(guest.byte(0), 1);
+    rustix::fs::fcntl_setfl(guest.uffd(), rustix::fs::OFlags::empty()).unwrap();
+    // It looks once more, and finds nothing.
+    theirs.set_nonblocking(true).unwrap();
+    (&theirs).write_all(b"?").unwrap();
+    thread::sleep(Duration::from_millis(50));
+    drop(theirs);
+    let late = Instant::now() + Duration::from_secs(5);
+    while !server.is_finished() {
+        assert!(Instant::now() < late);
+        thread::sleep(Duration::from_millis(5));
+    }
+}

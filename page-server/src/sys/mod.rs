@@ -1,7 +1,8 @@
 //! All unsafe code of this crate: ioctls on a userfaultfd, and signals.
 //!
-//! Nothing here knows a session. What the `userfaultfd` crate reaches is its: reading events, waking. What it does not
-//! is declared here: placing pages with the number of those that were placed, write-protected, and poisoning.
+//! Nothing here knows a session. What the `userfaultfd` crate reaches is its: waking, unregistering. What it does not is
+//! declared here: reading events without ever waiting, placing pages with the number of those that were placed,
+//! write-protected, and poisoning.
 
 #![expect(unsafe_code, reason = "this is the one place for it: see the module's header")]
 

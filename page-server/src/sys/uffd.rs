@@ -1,16 +1,26 @@
 //! Somebody else's userfaultfd: its events, and pages placed in that process's memory.
 
-use std::io;
+use std::io::{self, IoSliceMut};
 use std::mem::size_of;
 use std::ops::Range;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl, readlink};
-use rustix::io::Errno;
-use userfaultfd::{Event as Raw, EventBuffer, ReadWrite, Uffd};
+use rustix::io::{Errno, ReadWriteFlags, preadv2};
+use userfaultfd::Uffd;
 
 /// How many events are read at a time.
 const BATCH: usize = 64;
+
+/// Bytes of a `struct uffd_msg`, and what its first one says.
+const MESSAGE_BYTES: usize = 32;
+const PAGEFAULT: u8 = 0x12;
+const FORK: u8 = 0x13;
+const REMAP: u8 = 0x14;
+const REMOVE: u8 = 0x15;
+const UNMAP: u8 = 0x16;
+/// The fault was a write.
+const FLAG_WRITE: u64 = 1 << 0;
 
 /// What `/proc` calls such a descriptor.
 const NAME: &str = "anon_inode:[userfaultfd]";
@@ -64,7 +74,8 @@ pub(crate) enum Event {
 /// A userfaultfd of another process. Non-blocking.
 pub(crate) struct Memory {
     uffd: Uffd,
-    buffer: EventBuffer,
+    /// Whether the kernel can be told for a single read that it is not to wait.
+    can_be_told: bool,
 }
 
 impl Memory {
@@ -84,7 +95,7 @@ impl Memory {
         fcntl_setfl(&fd, fcntl_getfl(&fd)? | OFlags::NONBLOCK)?;
         // SAFETY: the descriptor is owned by `fd`, which gives it up here, and it is a userfaultfd.
         let uffd = unsafe { Uffd::from_raw_fd(fd.into_raw_fd()) };
-        Ok(Self { uffd, buffer: EventBuffer::new(BATCH) })
+        Ok(Self { uffd, can_be_told: true })
     }
 
     /// Reads what has happened since the last time; adds it to `events`. Says whether there may be more.
@@ -92,17 +103,29 @@ impl Memory {
     /// # Errors
     /// The kernel does not tell: the process is gone, or never said which features it wants (`UFFDIO_API`).
     pub(crate) fn read(&mut self, events: &mut Vec<Event>) -> Result<bool, Errno> {
-        let before = events.len();
-        let read = match self.uffd.read_events(&mut self.buffer) {
-            Ok(read) => read,
-            Err(userfaultfd::Error::SystemError(errno)) => {
-                return Err(Errno::from_raw_os_error(errno as i32));
-            }
-            Err(_) => return Err(Errno::IO),
+        let mut messages = [0; BATCH * MESSAGE_BYTES];
+        let read = match self.read_now(&mut messages) {
+            Err(Errno::AGAIN) => 0,
+            read => read?,
         };
-        // One that the crate does not know is of a feature that nobody here asked for.
-        events.extend(read.flatten().flat_map(known));
-        Ok(events.len() - before >= BATCH)
+        let (whole, _) = messages[..read].as_chunks::<MESSAGE_BYTES>();
+        events.extend(whole.iter().flat_map(known));
+        Ok(whole.len() >= BATCH)
+    }
+
+    /// Reads without waiting, though the VMM, which has the same descriptor, may have it block by now: its session would
+    /// outlive it. Linux before 6.10 cannot.
+    fn read_now(&mut self, bytes: &mut [u8]) -> Result<usize, Errno> {
+        /// Of no position.
+        const ANYWHERE: u64 = u64::MAX;
+        if self.can_be_told {
+            let slices = &mut [IoSliceMut::new(bytes)];
+            match preadv2(&self.uffd, slices, ANYWHERE, ReadWriteFlags::NOWAIT) {
+                Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::SPIPE) => self.can_be_told = false,
+                read => return read,
+            }
+        }
+        rustix::io::read(&self.uffd, bytes)
     }
 
     /// Puts `bytes` at `address`, where no page is, and wakes whoever waits for it: as many bytes as could be placed
@@ -172,21 +195,29 @@ fn placed(done: libc::c_int, count: i64) -> Result<u64, Errno> {
     }
 }
 
-fn known(event: Raw) -> impl Iterator<Item = Event> {
-    let at = |pointer: *mut libc::c_void| pointer as u64;
-    let mut second = None;
-    let first = match event {
-        Raw::Pagefault { rw, addr, .. } => Event::Fault { address: at(addr), write: rw == ReadWrite::Write },
-        Raw::Remove { start, end } => Event::Removed(at(start)..at(end)),
-        Raw::Unmap { start, end } => Event::Unmapped(at(start)..at(end)),
-        Raw::Remap { from, to, len } => {
-            second = Some(Event::Unmapped(at(to)..at(to).saturating_add(len as u64)));
-            Event::Unmapped(at(from)..at(from).saturating_add(len as u64))
-        }
-        Raw::Fork { uffd } => {
-            drop(uffd);
-            Event::Forked
-        }
+/// What a `struct uffd_msg` of linux/userfaultfd.h says. One that is not known is of a feature that nobody here asked for.
+fn known(message: &[u8; MESSAGE_BYTES]) -> impl Iterator<Item = Event> + use<> {
+    let word = |at: usize| {
+        let bytes = message[at..].first_chunk().expect("a message has four words");
+        u64::from_ne_bytes(*bytes)
     };
-    std::iter::once(first).chain(second)
+    let [first, second, third] = [8, 16, 24].map(word);
+    let (event, also) = match message[0] {
+        PAGEFAULT => (Some(Event::Fault { address: second, write: first & FLAG_WRITE != 0 }), None),
+        REMOVE => (Some(Event::Removed(first..second)), None),
+        UNMAP => (Some(Event::Unmapped(first..second)), None),
+        REMAP => {
+            let gone = |start: u64| Event::Unmapped(start..start.saturating_add(third));
+            (Some(gone(first)), Some(gone(second)))
+        }
+        FORK => {
+            // The low half of the word, on the only architecture that there is.
+            let child = first as u32 as RawFd;
+            // SAFETY: the kernel has made the descriptor for whoever reads the message, which is done once.
+            drop(unsafe { OwnedFd::from_raw_fd(child) });
+            (Some(Event::Forked), None)
+        }
+        _ => (None, None),
+    };
+    event.into_iter().chain(also)
 }
