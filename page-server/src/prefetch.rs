@@ -40,8 +40,26 @@ impl Queue {
         }
         Some(step)
     }
+}
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.left.is_empty()
+/// Where a working set lies, to tell whether a page is of it.
+#[derive(Debug, Default)]
+pub(crate) struct Members {
+    /// Ascending; no two share a byte.
+    steps: Vec<Step>,
+}
+
+impl Members {
+    /// Of steps of which no two share a byte.
+    pub(crate) fn new(steps: impl IntoIterator<Item = Step>) -> Self {
+        let mut steps: Vec<Step> = steps.into_iter().collect();
+        steps.sort_unstable_by_key(|step| step.offset);
+        Self { steps }
+    }
+
+    /// Whether the byte at `offset` is of it.
+    pub(crate) fn contains(&self, offset: u64) -> bool {
+        let behind = self.steps.partition_point(|step| step.offset <= offset);
+        self.steps[..behind].last().is_some_and(|step| offset - step.offset < step.len)
     }
 }

@@ -9,5 +9,17 @@ fn steps_are_small_in_order_and_whole() {
         steps.push((offset >> 10, len >> 10));
     }
     assert_eq!(steps, [(0, 128), (128, 128), (256, 44), (1024, 4), (512, 128)]);
-    assert!(queue.is_empty());
+    assert_eq!(queue.next(), None);
+}
+
+#[test]
+fn members_are_told_from_their_neighbours() {
+    let members =
+        Members::new([(40960, 8192), (0, 4096), (49152, 4096)].map(|(offset, len)| Step { offset, len }));
+    for (offset, is_one) in
+        [(0, true), (4096, false), (36864, false), (40960, true), (49152, true), (53248, false)]
+    {
+        assert_eq!(members.contains(offset), is_one, "{offset}");
+    }
+    assert!(!Members::default().contains(0));
 }

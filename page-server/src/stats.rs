@@ -3,7 +3,7 @@
 //! | metric | what it counts |
 //! |---|---|
 //! | `rekindle_pages_faults_total` | faults that a guest raised and that were answered |
-//! | `rekindle_pages_fault_seconds` | from reading a fault to the page's being there |
+//! | `rekindle_pages_fault_seconds` | from reading a fault to the page's being there; of sessions that go on |
 //! | `rekindle_pages_demanded_bytes_total` | placed because of faults, neighbours included |
 //! | `rekindle_pages_copied_bytes_total`, `.._zeroed_bytes_total` | placed with bytes; placed as zero pages |
 //! | `rekindle_pages_prefetched_bytes_total` | of working sets, placed before the guest asked (hits, at most) |
@@ -107,7 +107,8 @@ impl Metrics {
         Stats { faults, latency, demanded, copied, zeroed, prefetched, late, set_faults }
     }
 
-    /// The session is over: it is added to those that have ended, so that sums over all sessions never fall.
+    /// The session is over: its counters are added to those that have ended, so that sums over all sessions never fall.
+    /// Times cannot be added, and go with it.
     pub fn forget(&self, session: &str, stats: &Stats) {
         let Stats { faults, latency: _, demanded, copied, zeroed, prefetched, late, set_faults } = stats;
         let ended = [faults, demanded, copied, zeroed, prefetched, late, set_faults].map(IntCounter::get);

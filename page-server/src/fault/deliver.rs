@@ -24,7 +24,8 @@ use snapshot_format::pages::PAGE_BYTES;
 
 use super::grain::{Grain, Walks};
 use super::space::{Kind, Space, Spot, Stretch};
-use crate::source::{self, PageSource};
+use crate::prefetch::Members;
+use crate::source::{self, PageSource, is_zero};
 use crate::stats::Stats;
 use crate::sys::uffd::{Event, Memory};
 use crate::trace::{self, Trace};
@@ -106,6 +107,8 @@ pub(crate) struct Deliverer {
     source: Arc<dyn PageSource>,
     walks: Walks,
     waiting: VecDeque<Fault>,
+    /// What is to come ahead of the guest.
+    expected: Members,
     /// Kept, so that a fault allocates nothing.
     buffer: Vec<u8>,
     events: Vec<Event>,
@@ -139,7 +142,24 @@ impl Deliverer {
         let walks = Walks::new(grain);
         let Place { memory, space, protect } = place;
         let (waiting, events) = (VecDeque::new(), Vec::new());
-        Self { memory, space, protect, source, walks, waiting, buffer: Vec::new(), events, stats, trace }
+        Self {
+            memory,
+            space,
+            protect,
+            source,
+            walks,
+            waiting,
+            expected: Members::default(),
+            buffer: Vec::new(),
+            events,
+            stats,
+            trace,
+        }
+    }
+
+    /// Counts the faults on pages that are to come ahead of the guest and have not come yet.
+    pub(crate) fn expect(&mut self, wanted: Members) {
+        self.expected = wanted;
     }
 
     /// The guest's memory, to be polled.
@@ -198,6 +218,9 @@ impl Deliverer {
                 continue;
             };
             let (_, offset, _) = self.space.place(spot);
+            if self.space.kind(spot) == Kind::Missing && self.expected.contains(offset) {
+                self.stats.set_faults.inc();
+            }
             let delivered = match self.space.kind(spot) {
                 Kind::There | Kind::Gone => self.insist(spot)?,
                 Kind::Missing | Kind::Removed => {
@@ -424,11 +447,4 @@ impl Deliverer {
     pub(crate) fn stats(&self) -> &Stats {
         &self.stats
     }
-}
-
-/// Whether there is nothing but zeros: compares words, and stops at the first line that has one set.
-fn is_zero(bytes: &[u8]) -> bool {
-    let (lines, rest) = bytes.as_chunks::<64>();
-    lines.iter().all(|line| line.iter().fold(0, |any, byte| any | byte) == 0)
-        && rest.iter().all(|byte| *byte == 0)
 }

@@ -3,6 +3,7 @@ use std::thread;
 use snapshot_format::handoff::Mapping;
 
 use super::*;
+use crate::prefetch::Step;
 use crate::source::mock::Mock;
 use crate::source::{Policy, Retry};
 use crate::stats::Metrics;
@@ -185,6 +186,17 @@ fn a_fault_is_an_order_whatever_is_remembered() {
     serve(&mut deliverer, || assert_eq!(guest.byte(7 * PAGE), 8)).unwrap();
     deliverer.space.set(0..u64::MAX, Kind::Gone);
     serve(&mut deliverer, || assert_eq!(guest.byte(70 * PAGE), 71)).unwrap();
+}
+
+/// Of the faults, those on pages of the set that had not come yet: not all that come while it is being delivered.
+#[test]
+fn faults_on_a_working_set_are_counted() {
+    let guest = Guest::new(1 << 20, PAGE).unwrap();
+    let mut deliverer = deliverer(&guest, pattern(&guest), Grain::single());
+    deliverer.expect(Members::new([Step { offset: 4 * PAGE_BYTES, len: 2 * PAGE_BYTES }]));
+    deliverer.ahead(4 * PAGE_BYTES, PAGE_BYTES, trace::Cause::Prefetch).unwrap();
+    serve(&mut deliverer, || [1, 2, 4, 5, 6].map(|page| guest.byte(page * PAGE))).unwrap();
+    assert_eq!((deliverer.stats().faults.get(), deliverer.stats().set_faults.get()), (4, 1));
 }
 
 #[test]

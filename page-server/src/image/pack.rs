@@ -8,7 +8,7 @@ use snapshot_format::pages::pack::{Entry, FRAME_BYTES, frames_start};
 use snapshot_format::pages::{ChunkSums, PAGE_BYTES, PackIndex, PageCount};
 
 use super::Error;
-use crate::source::{Encoder, PageSource};
+use crate::source::{Encoder, PageSource, is_zero};
 
 /// What packing has come to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,7 +109,7 @@ fn each_frame(
         } else {
             let memory = &mut buffer[..len as usize];
             source.read(offset, memory).map_err(Error::Copy)?;
-            let zero = memory.iter().all(|byte| *byte == 0);
+            let zero = is_zero(memory);
             take(offset, (!zero).then_some(memory))?;
         }
         offset += len;

@@ -15,12 +15,13 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use snapshot_format::handoff::{self, FromServer, Handshake};
+use snapshot_format::pages::PAGE_BYTES;
 
 use super::run::{chain, say};
 use super::{Error, Options, Session};
 use crate::fault::{Deliverer, Grain, Place, Space};
 use crate::image::Served;
-use crate::prefetch::{Queue, Step};
+use crate::prefetch::{Members, Queue, Step};
 use crate::stats::Stats;
 use crate::sys::uffd::Memory;
 
@@ -172,16 +173,18 @@ pub(super) fn session(
     stats: Stats,
 ) -> Session {
     let (prefetch, record) = handshake.hello.as_ref().map_or((true, false), |h| (h.prefetch, h.record));
-    let ahead = match image.working_set() {
-        Some(set) if prefetch && options.prefetch && !record => Queue::new(set.runs().iter().map(|run| {
-            let page = snapshot_format::pages::PAGE_BYTES;
-            Step { offset: run.first * page, len: run.pages * page }
-        })),
-        _ => Queue::default(),
+    let wanted = image.working_set().filter(|_| prefetch && options.prefetch && !record);
+    let steps = || {
+        wanted
+            .into_iter()
+            .flat_map(|set| set.runs())
+            .map(|run| Step { offset: run.first * PAGE_BYTES, len: run.pages * PAGE_BYTES })
     };
     let grain = if record { Grain::single() } else { options.grain };
     let place = Place { memory, space: Space::new(&handshake.mappings), protect: record };
     let source = Arc::clone(image.source());
-    let deliverer = Deliverer::new(place, source, grain, stats, options.trace.clone());
+    let mut deliverer = Deliverer::new(place, source, grain, stats, options.trace.clone());
+    deliverer.expect(Members::new(steps()));
+    let ahead = Queue::new(steps());
     Session { socket, deliverer, ahead, is_ours: handshake.hello.is_some(), options: options.clone() }
 }

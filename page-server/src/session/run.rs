@@ -77,7 +77,7 @@ impl Session {
                 }
             }
             if self.deliverer.look()? {
-                self.answer()?;
+                self.deliverer.answer()?;
                 last_fault = Some(Instant::now());
                 continue;
             }
@@ -99,16 +99,6 @@ impl Session {
                 Wanted::Drain => return self.drain(),
             }
         }
-    }
-
-    fn answer(&mut self) -> Result<(), Ended> {
-        let before = self.deliverer.stats().faults.get();
-        self.deliverer.answer()?;
-        if !self.ahead.is_empty() {
-            let answered = self.deliverer.stats().faults.get() - before;
-            self.deliverer.stats().set_faults.inc_by(answered);
-        }
-        Ok(())
     }
 
     fn deliver_ahead(&mut self, Step { offset, len }: Step) -> Result<(), Ended> {
@@ -141,7 +131,7 @@ impl Session {
         }
         POLLERS.fetch_sub(1, Ordering::Relaxed);
         if found? {
-            self.answer()?;
+            self.deliverer.answer()?;
             return Ok(true);
         }
         Ok(false)
@@ -187,13 +177,13 @@ impl Session {
                 return Ok(End::VmGone);
             }
             if self.deliverer.look()? {
-                self.answer()?;
+                self.deliverer.answer()?;
             }
             let Some(step) = self.ahead.next().or_else(|| rest.next()) else { break };
             self.drain_step(step, &mut lost)?;
         }
         if self.deliverer.look()? {
-            self.answer()?;
+            self.deliverer.answer()?;
         }
         // Ours looks whether that is so, and lets go itself.
         if self.is_ours {

@@ -4,8 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-use super::checked::is_zero;
-use super::{Error, PageSource};
+use super::{Error, PageSource, is_zero};
 
 #[cfg(test)]
 #[path = "cached_test.rs"]

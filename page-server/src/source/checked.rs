@@ -65,8 +65,8 @@ impl Known {
     }
 }
 
-/// Whether there is nothing but zeros.
-pub(super) fn is_zero(bytes: &[u8]) -> bool {
+/// Whether there is nothing but zeros: stops at the first 64 bytes that have something else.
+pub(crate) fn is_zero(bytes: &[u8]) -> bool {
     let (lines, rest) = bytes.as_chunks::<64>();
     lines.iter().all(|line| line.iter().fold(0, |any, byte| any | byte) == 0)
         && rest.iter().all(|byte| *byte == 0)
