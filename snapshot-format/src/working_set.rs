@@ -1,8 +1,8 @@
 //! The part `working-set`: which pages a restored guest touched first, in which order, and which of them it wrote.
 //!
-//! Owns the bytes, as PARTS.md has them, and their checks. Who records a set and who delivers by it are others' business. A set is a hint: an
-//! image without one, or with one that is damaged or of a later version, restores all the same, so every error here
-//! is of the set alone.
+//! Owns the bytes, as PARTS.md has them, and their checks. Who records a set and who delivers by it are others'
+//! business. A set is a hint: an image without one, or with one that is damaged or of a later version, restores all
+//! the same, so every error here is of the set alone.
 
 use std::io;
 

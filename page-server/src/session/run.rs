@@ -87,6 +87,7 @@ impl Session {
             }
             let busy = last_fault.is_some_and(|at| at.elapsed() < self.options.poll * BUSY);
             if busy && self.look_out()? {
+                last_fault = Some(Instant::now());
                 continue;
             }
             // There is time now, and a server that is killed writes nothing any more.

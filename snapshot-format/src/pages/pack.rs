@@ -1,7 +1,7 @@
 //! The index of a `memory-pack`: where each 64 KiB of guest memory lies in the file, and whether it is what was written.
 //!
-//! Owns the bytes of header and index, as PARTS.md has them, and their checks. What turns 64 KiB into fewer bytes and back is the business of
-//! whoever reads frames; nothing here knows it.
+//! Owns the bytes of header and index, as PARTS.md has them, and their checks. What turns 64 KiB into fewer bytes and
+//! back is the business of whoever reads frames; nothing here knows it.
 //!
 //! ```text
 //!   0        64           64+12n     72+12n                                   pack_len
