@@ -112,6 +112,9 @@ pub fn run(vm: PausedVm, watch: Watch<'_>) -> Result<Ending, Error> {
     let drained = vm.devices().input_drained();
     let image = vm.memory().mapped_image().cloned();
     let loss = vm.memory().loss().cloned();
+    if loss.is_some() {
+        bus_error::supervise();
+    }
     let ready = vm.virtio().said_ready();
     let life = Life::start(vm)?;
     if let Some(tell) = on_running {
