@@ -17,7 +17,7 @@ const TOP: f64 = 76.0;
 const BOTTOM: f64 = 730.0;
 
 /// What is less than this many pixels wide or high would not be seen.
-const LEAST: f64 = 1.5;
+const LEAST: f64 = 3.0;
 
 const MIB: f64 = 1_048_576.0;
 

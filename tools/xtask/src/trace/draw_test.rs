@@ -12,7 +12,7 @@ fn every_delivery_has_a_box_in_the_colour_of_its_kind() {
         group.split("</g>").next().unwrap().matches("<rect").count()
     };
     assert_eq!(What::ALL.map(boxes), [1, 0, 1, 0]);
-    assert!(picture.contains("read fault: 1, 0.063 MiB") && !picture.contains("drained:"));
+    assert!(picture.contains("read fault: 1, 0.062 MiB") && !picture.contains("drained:"));
 }
 
 #[test]
