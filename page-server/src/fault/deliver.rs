@@ -337,9 +337,8 @@ impl Deliverer {
         let Some(huge) = self.huge.as_mut().filter(|huge| huge.expected(address).is_some()) else {
             return Ok(0);
         };
-        if let Err(errno) = huge.staging.make_huge() {
+        if !huge.make() {
             // Looking for one takes longer than placing small pages does.
-            tracing::debug!(%errno, "there are no huge pages any more");
             self.huge = None;
             return Ok(0);
         }

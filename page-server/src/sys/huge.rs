@@ -79,12 +79,13 @@ impl Drop for Staging {
 }
 
 /// Has the kernel make no table of small pages at `address` of this process, where a huge page is to come, when somebody
-/// touches what is missing there.
+/// touches what is missing there; or make one again.
 ///
 /// # Errors
 /// Nothing is mapped there, or the kernel has no huge pages.
-pub(crate) fn mark_huge(address: u64) -> io::Result<()> {
+pub(crate) fn mark_huge(address: u64, is_expected: bool) -> io::Result<()> {
+    let advice = if is_expected { libc::MADV_HUGEPAGE } else { libc::MADV_NOHUGEPAGE };
     // SAFETY: only the size of pages may change, wherever that is.
-    let done = unsafe { libc::madvise(address as *mut libc::c_void, HUGE, libc::MADV_HUGEPAGE) };
+    let done = unsafe { libc::madvise(address as *mut libc::c_void, HUGE, advice) };
     if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
