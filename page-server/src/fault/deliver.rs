@@ -240,11 +240,14 @@ impl Deliverer {
         };
         if let Some(place) = huge.expected(address).filter(|_| self.space.kind(spot) == Kind::Missing) {
             let (start, offset, len) = self.space.alike(spot, &place).place(&self.space);
-            let placed = if len == HUGE_BYTES { self.put_huge(start, offset)? } else { 0 };
-            if placed > 0 {
-                self.walks.given_to(place.end);
+            if len == HUGE_BYTES {
+                // Before the guest is woken, for it may be there at once.
                 self.expect_behind(spot, place.end);
-                return Ok(placed);
+                let placed = self.put_huge(start, offset)?;
+                if placed > 0 {
+                    self.walks.given_to(place.end);
+                    return Ok(placed);
+                }
             }
         }
         if window.end - window.start >= LONG_WALK {
