@@ -38,9 +38,6 @@ const PIECE: u64 = 128 << 10;
 /// A huge page that has more zero pages than this, an eighth, is not worth its memory: small ones take none.
 const MOST_ZEROS: u64 = HUGE_BYTES / PAGE_BYTES / 8;
 
-/// A guest that is given so much for a fault is expected to go on for as much as a huge page has.
-const LONG_WALK: u64 = 1 << 20;
-
 /// How long a process may go on changing its memory under a page that is to be placed.
 const CHANGING: Duration = Duration::from_secs(5);
 
@@ -250,7 +247,7 @@ impl Deliverer {
                 }
             }
         }
-        if window.end - window.start >= LONG_WALK {
+        if self.walks.is_long(&window) {
             // Where a huge page is to come there must be no small one.
             let place = (window.start + 1).next_multiple_of(HUGE_BYTES);
             window.end = window.end.min(place);
