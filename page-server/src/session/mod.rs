@@ -1,6 +1,6 @@
 //! One VM: from its connection to its end.
 //!
-//! [`accept`] receives the handshake, [`Session::run`] is the loop. A session has a thread of its own, and everything
+//! `accept` receives the handshake, `run` is the loop. A session has a thread of its own, and everything
 //! that it is told may be a lie: what it takes is bounded by what is served, and what it does to memory is what that
 //! memory's owner has asked for.
 

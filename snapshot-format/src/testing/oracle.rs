@@ -1,6 +1,7 @@
 //! What must hold of any bytes at all.
 
 use crate::error::Error;
+use crate::handoff::{self, FromServer, Handshake};
 use crate::pages::pack::Coding;
 use crate::pages::{self, MemoryIndex, PackIndex, PageCount};
 use crate::section::Kind;
@@ -112,4 +113,31 @@ pub fn check_pack(bytes: &[u8]) -> Option<PackIndex> {
     }
     assert_eq!((offset, memory), (pack_len, index.file_pages().bytes()));
     Some(index)
+}
+
+/// Whatever is taken for a handshake can be acted on: its regions are whole pages, end somewhere, and lie apart, and it
+/// reads the same once more.
+pub fn check_handoff(bytes: &[u8]) {
+    if let Ok(said) = FromServer::parse(bytes) {
+        let line = said.encode();
+        assert!(line.len() <= handoff::MAX_LINE_BYTES, "a line is short");
+        assert!(FromServer::parse(line.trim_ascii_end()).is_ok(), "what is said is understood");
+    }
+    let Ok(handshake) = Handshake::parse(bytes) else { return };
+    assert!((1..=handoff::MAX_MAPPINGS).contains(&handshake.mappings.len()), "there are a few regions");
+    for (number, mapping) in handshake.mappings.iter().enumerate() {
+        assert!(handoff::PAGE_SIZES.contains(&mapping.page_bytes), "pages have a size that there is");
+        for start in [mapping.address, mapping.offset] {
+            assert!(start.checked_add(mapping.len).is_some(), "a region ends somewhere");
+            assert!(start.is_multiple_of(mapping.page_bytes), "a region begins with a page");
+        }
+        for other in &handshake.mappings[..number] {
+            let apart = |a: u64, b: u64| a + mapping.len <= b || b + other.len <= a;
+            assert!(apart(mapping.address, other.address), "two regions share addresses");
+            assert!(apart(mapping.offset, other.offset), "two regions share bytes");
+        }
+    }
+    if let Ok(again) = handshake.encode() {
+        assert_eq!(Handshake::parse(&again).ok(), Some(handshake), "a handshake reads the same once more");
+    }
 }

@@ -13,6 +13,7 @@ mod host;
 mod hostile;
 mod kernels;
 mod nets;
+mod packed;
 mod signals;
 mod table;
 mod usage;
@@ -30,6 +31,7 @@ fn main() -> ExitCode {
         disks::cases(),
         nets::cases(),
         damaged::cases(),
+        packed::cases(),
         foreign::cases(),
         hostile::cases(),
         control::cases(),

@@ -46,6 +46,7 @@ const COMMANDS: &[(&str, Command)] = &[
     ("simd", simd),
     ("disk", drive::disk),
     ("rng", drive::rng),
+    ("balloon", |spark, args, answer| drive::balloon(spark, args, answer).into()),
     ("vsock", drive::vsock),
     ("net", drive::net),
     ("mix", drive::mix),

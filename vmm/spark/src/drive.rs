@@ -7,6 +7,7 @@ use crate::exercise::{self, End, Exercise, bench, rng as draws, stream};
 use crate::memory::read_volatile;
 use crate::text::{self, Text};
 use crate::timer::Timer;
+use crate::virtio::balloon;
 use crate::virtio::blk::{DEPTH, Disk, Kind, NAME, SECTOR};
 use crate::virtio::net::Net;
 use crate::virtio::rng::{DEPTH as RNG_DEPTH, Rng};
@@ -138,6 +139,13 @@ fn rng_run(spark: &mut Spark, mut args: &[u8], answer: &mut Text) -> Outcome {
     let mut rng = Rng::find()?;
     let mut exerciser = draws::Exerciser::new(&mut rng, bytes, bytes, RNG_DEPTH);
     run(spark.console, &mut spark.timer, &mut [&mut exerciser], answer)
+}
+
+pub fn balloon(spark: &mut Spark, mut args: &[u8], answer: &mut Text) -> Result<(), &'static str> {
+    let free = number(&mut args).ok_or("usage: balloon SIZE")?;
+    balloon::tell(free, spark.memory.total())?;
+    answer.str("told of ").size(free);
+    Ok(())
 }
 
 pub fn vsock(spark: &mut Spark, args: &[u8], answer: &mut Text) -> Verdict {

@@ -76,7 +76,7 @@ fn meaning(error: &(dyn Error + 'static)) -> Option<(Exit, Option<String>)> {
         return Some((Exit::Damaged, Some(hint.to_owned())));
     }
     if error.is::<lazy::Lost>() {
-        return Some((Exit::GuestFailed, Some(PAGES_HINT.to_owned())));
+        return Some((Exit::GuestFailed, Some(lazy::Lost::HINT.to_owned())));
     }
     if let Some(error) = error.downcast_ref::<lazy::Error>() {
         return Some(of_lazy(error));
@@ -100,9 +100,6 @@ fn meaning(error: &(dyn Error + 'static)) -> Option<(Exit, Option<String>)> {
     None
 }
 
-const PAGES_HINT: &str = "see what the page server says; restore the guest again once it serves, with a longer \
-    --pages-timeout if it was only slow";
-
 /// What a page server, or the host, lacks.
 fn of_lazy(error: &lazy::Error) -> (Exit, Option<String>) {
     match error {
@@ -115,7 +112,7 @@ fn of_lazy(error: &lazy::Error) -> (Exit, Option<String>) {
             let hint = "start it first: `rekindle-pages serve --socket PATH IMAGE`";
             (Exit::Failed, Some(hint.to_owned()))
         }
-        lazy::Error::Deliver { .. } => (Exit::GuestFailed, Some(PAGES_HINT.to_owned())),
+        lazy::Error::Deliver { .. } => (Exit::GuestFailed, Some(lazy::Lost::HINT.to_owned())),
         lazy::Error::Handshake(_) | lazy::Error::HandOver(_) | lazy::Error::Watch(_) => (Exit::Failed, None),
     }
 }
@@ -171,7 +168,8 @@ fn of_restore(error: &restore::Error) -> Option<(Exit, Option<String>)> {
         restore::Error::Kvm(_)
         | restore::Error::Machine(_)
         | restore::Error::Map(_)
-        | restore::Error::Pages(_) => None,
+        | restore::Error::Pages(_)
+        | restore::Error::Record(_) => None,
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use serde::Serialize;
 use vmm::config::{MemoryConfig, ReportTarget, RestoreConfig};
-use vmm::restore::{self, Delivery, Report};
+use vmm::restore::{self, Delivery, Recording, Report};
 
 use super::args::RestoreArgs;
 use super::ended;
@@ -21,19 +21,18 @@ pub(super) fn run(args: RestoreArgs) -> Result<()> {
     vmm::guard_mapped_files().context("cannot handle SIGBUS")?;
     let mut session = Session::of_image(serial, api_socket, &image)?;
     let mut report = Report::default();
-    let plan = report.phase("plan", || restore::plan(&image, &overrides))?;
+    let mut plan = report.phase("plan", || restore::plan(&image, &overrides))?;
+    if !prefetch.is_on() {
+        plan.without_prefetch();
+    }
+    let recording = record.map(|time| plan.record(time.get()));
     let target = target.map(|target| Target::open(target, &image)).transpose()?;
     let connections = session.connections(None, false)?;
     let machine = match memory {
         MemoryConfig::Mmap => plan.restore(connections, &mut report)?,
         MemoryConfig::Lazy { server, timeout, trace } => {
             let server = pages::server(server, &image, trace.as_deref())?;
-            let delivery = Delivery {
-                server,
-                prefetch: prefetch.is_on(),
-                record: record.is_some(),
-                timeout: timeout.get(),
-            };
+            let delivery = Delivery { server, timeout: timeout.get() };
             plan.restore_lazily(connections, delivery, &mut report)?
         }
     };
@@ -45,7 +44,10 @@ pub(super) fn run(args: RestoreArgs) -> Result<()> {
         );
     }
     let tell = target.map(|target| Box::new(move || target.write(&image, &report)) as Box<dyn FnOnce()>);
-    ended::result(session.run(machine, None, tell).map_err(ended::blame_image)?)
+    let ending = session.run(machine, None, tell).map_err(ended::blame_image)?;
+    let recorded = recording.map(Recording::finish).transpose();
+    ended::result(ending)?;
+    recorded.context("no working set was recorded").map(drop)
 }
 
 /// The report as it is written.

@@ -24,7 +24,7 @@ pub use frame::{Frame, GuestFacts};
 pub use host::{Host, KvmKind};
 pub(crate) use paused::Parts;
 pub use paused::PausedVm;
-pub use reclaim::{Reclaimed, reclaim};
+pub use reclaim::{Reclaimed, Reclaiming, reclaim};
 pub use running::{Halted, RunningVm};
 
 use std::io;

@@ -1,15 +1,17 @@
 //! One VM's view of its memory.
 
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use kvm_ioctls::VmFd;
-use snapshot_format::MemoryIndex;
 use snapshot_format::pages::{FileOffset, Gpa, PageCount, Region};
+use snapshot_format::{MemoryIndex, WorkingSet};
 use vm_memory::{GuestAddress, GuestMemoryBackend, GuestMemoryRegion};
 
 use super::layout::{self, RamLayout};
 use super::lazy::{self, Lazy, Loss};
+use super::prefetch::Prefetch;
+use super::touched::Touched;
 use super::{Error, GuestRam, Image, RamRegion};
 use crate::lifecycle::Quiesced;
 use crate::sys::uffd::{Faults, Uffd};
@@ -21,7 +23,11 @@ enum Backing {
     /// Zeros: a guest that was booted.
     Anonymous,
     /// The pages of an image: a guest that was restored. What it writes are private copies.
-    PrivateFile(Arc<Image>),
+    PrivateFile {
+        image: Arc<Image>,
+        /// Brings in what the guest is going to touch.
+        prefetch: Mutex<Option<Prefetch>>,
+    },
     /// The same pages, delivered as they are touched; with the image's file, if it is here as well.
     Lazy(Lazy, Option<Arc<Image>>),
 }
@@ -69,7 +75,8 @@ impl Memory {
             RamRegion::private_file(GuestAddress(gpa), image.file(), region.offset().get(), bytes as usize)
                 .map_err(|source| Error::Map { gpa, bytes, source })
         };
-        Self::new(placement, Backing::PrivateFile(Arc::clone(image)), map)
+        let backing = Backing::PrivateFile { image: Arc::clone(image), prefetch: Mutex::default() };
+        Self::new(placement, backing, map)
     }
 
     /// The memory of an image, whose pages `server` delivers as they are touched. `file` is the same memory here, if it
@@ -82,7 +89,16 @@ impl Memory {
     ) -> Result<Self, Error> {
         let placement = index.regions().to_vec();
         let faults = if options.record { Faults::DeliveredAndTracked } else { Faults::Delivered };
-        let uffd = Uffd::new(faults).map_err(|source| Error::Lazy(lazy::Error::Uffd(source)))?;
+        let uffd = match Uffd::new(faults) {
+            Err(error) if options.record && error.raw_os_error() == Some(libc::EINVAL) => {
+                tracing::warn!(
+                    "this kernel cannot tell which pages are written (Linux 6.7 can): all are recorded as read"
+                );
+                Uffd::new(Faults::Delivered)
+            }
+            made => made,
+        };
+        let uffd = uffd.map_err(|source| Error::Lazy(lazy::Error::Uffd(source)))?;
         let (uffd, zeros) = (Arc::new(uffd), lazy::zeros(&placement, index.chunk_sums()));
         let map = |(region, zeros): (&Region, &Vec<Range<usize>>)| {
             let (gpa, bytes) = (region.guest().get(), region.pages().bytes());
@@ -130,7 +146,7 @@ impl Memory {
     pub fn base(&self) -> Option<&Arc<Image>> {
         match &self.backing {
             Backing::Anonymous => None,
-            Backing::PrivateFile(image) => Some(image),
+            Backing::PrivateFile { image, .. } => Some(image),
             Backing::Lazy(lazy, _) if lazy.is_complete() => None,
             Backing::Lazy(_, file) => file.as_ref(),
         }
@@ -139,7 +155,7 @@ impl Memory {
     /// The image that the guest is mapped from, whose end is the guest's.
     pub fn mapped_image(&self) -> Option<&Arc<Image>> {
         match &self.backing {
-            Backing::PrivateFile(image) => Some(image),
+            Backing::PrivateFile { image, .. } => Some(image),
             Backing::Anonymous | Backing::Lazy(..) => None,
         }
     }
@@ -149,7 +165,7 @@ impl Memory {
     pub(crate) fn completeness(&self) -> Option<bool> {
         match &self.backing {
             Backing::Lazy(lazy, _) => Some(lazy.is_complete()),
-            Backing::Anonymous | Backing::PrivateFile(_) => None,
+            Backing::Anonymous | Backing::PrivateFile { .. } => None,
         }
     }
 
@@ -157,7 +173,7 @@ impl Memory {
     pub fn loss(&self) -> Option<&Arc<Loss>> {
         match &self.backing {
             Backing::Lazy(lazy, _) => Some(lazy.loss()),
-            Backing::Anonymous | Backing::PrivateFile(_) => None,
+            Backing::Anonymous | Backing::PrivateFile { .. } => None,
         }
     }
 
@@ -167,8 +183,11 @@ impl Memory {
     /// Where there is no image here to take the rest from, all of it is brought in first, which takes as long as the page
     /// server does.
     pub fn own_pages(&self, _at_rest: &Quiesced<'_>) -> Result<Vec<OwnRun>, Error> {
-        if let Backing::Lazy(lazy, None) = &self.backing {
-            lazy.fetch_all().map_err(Error::Lazy)?;
+        match &self.backing {
+            Backing::Lazy(lazy, None) => lazy.fetch_all().map_err(Error::Lazy)?,
+            // What it brings in while the guest stands still is more to copy.
+            Backing::PrivateFile { prefetch, .. } => drop(take(prefetch)),
+            Backing::Lazy(..) | Backing::Anonymous => {}
         }
         let mut runs = Vec::new();
         for (index, region) in self.ram.iter().enumerate() {
@@ -188,10 +207,54 @@ impl Memory {
         self.ram.iter().enumerate().flat_map(of_region).collect()
     }
 
+    /// Starts to bring in what `wanted` says, in its order, beside the guest: until it is all there, the guest is saved, or
+    /// the memory is dropped. Of use only where an image is mapped.
+    ///
+    /// # Errors
+    /// The thread could not be started.
+    pub(crate) fn prefetch(
+        &self,
+        wanted: impl FnOnce() -> Option<WorkingSet> + Send + 'static,
+    ) -> std::io::Result<()> {
+        if let Backing::PrivateFile { prefetch, .. } = &self.backing {
+            let started = Prefetch::start(self.ram.clone(), self.placement.clone(), wanted)?;
+            *prefetch.lock().unwrap_or_else(PoisonError::into_inner) = Some(started);
+        }
+        Ok(())
+    }
+
+    /// Starts to watch which pages are touched. Call before the guest runs.
+    pub(crate) fn watch_touches(&self) -> Result<Touched, Error> {
+        let (one_by_one, probed) = match &self.backing {
+            Backing::Lazy(lazy, _) => (None, Some(lazy.probes())),
+            Backing::PrivateFile { .. } => (self.one_by_one(), None),
+            Backing::Anonymous => (None, None),
+        };
+        Touched::new(self.ram.clone(), self.placement.clone(), one_by_one, probed).map_err(Error::Touched)
+    }
+
+    /// The kernel maps the neighbours of a page of a file along with it, unless a userfaultfd watches.
+    fn one_by_one(&self) -> Option<Uffd> {
+        let register = |uffd: Uffd| {
+            let all = self.ram.iter().try_for_each(|at| uffd.register(at.host_address(), at.len() as usize));
+            all.map(|()| uffd)
+        };
+        Uffd::new(Faults::OneByOne)
+            .and_then(register)
+            .inspect_err(
+                |error| tracing::warn!(%error, "pages beside those that are touched are recorded, too"),
+            )
+            .ok()
+    }
+
     /// Region number `index`.
     pub fn region(&self, index: usize) -> Option<&RamRegion> {
         self.ram.iter().nth(index)
     }
+}
+
+fn take(prefetch: &Mutex<Option<Prefetch>>) -> Option<Prefetch> {
+    prefetch.lock().unwrap_or_else(PoisonError::into_inner).take()
 }
 
 /// Regions lie in the memory file in the order of their addresses, one behind the other.

@@ -8,6 +8,8 @@ mod image;
 pub mod layout;
 pub mod lazy;
 mod mapping;
+mod prefetch;
+pub mod touched;
 
 pub use given_back::give_back;
 pub use image::Image;
@@ -70,6 +72,9 @@ pub enum Error {
     /// The pages of an image cannot be delivered by a page server.
     #[error("cannot have guest memory delivered")]
     Lazy(#[source] lazy::Error),
+    /// What the guest touches cannot be watched.
+    #[error("cannot watch what the guest touches")]
+    Touched(#[source] std::io::Error),
     /// `/proc/self/pagemap` could not be read.
     #[error("cannot tell which pages of guest memory are in use")]
     PageMap(#[source] std::io::Error),

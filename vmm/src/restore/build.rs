@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use snapshot_format::state::{ChipsetState, ClockState, VcpuState};
+use snapshot_format::state::{ChipsetState, ClockState, ManifestState, VcpuState};
 
-use super::{Contents, Error};
+use super::Error;
 use crate::clock::{self, TimeShift};
-use crate::device::DeviceSet;
 use crate::device::virtio::{SavedParts, VirtioSet};
+use crate::device::{DeviceSet, DeviceSetState};
 use crate::machine::{Connections, Frame, GuestFacts, Host, Parts, PausedVm};
 use crate::memory::Memory;
 use crate::vcpu::{Blank, Vcpu};
@@ -48,13 +48,12 @@ pub(super) fn lines(frame: &Frame, connections: &Connections, virtio: &VirtioSet
 pub(super) fn machine(
     frame: Frame,
     vcpus: Vec<Vcpu>,
-    saved: Contents,
+    (manifest, devices): (ManifestState, DeviceSetState),
     connections: Connections,
     virtio: VirtioSet,
     away: Duration,
 ) -> Result<PausedVm, Error> {
     let Connections { wiring, stop } = connections;
-    let Contents { manifest, devices, .. } = saved;
     let devices = DeviceSet::restore(devices, wiring, frame.memory.ram()).map_err(Error::Device)?;
     let shared = Frame::share(&devices, &virtio, stop).map_err(Error::Machine)?;
     // The first of all: the guest is to know that it is another one before it is told anything else.

@@ -5,6 +5,7 @@
 
 mod build;
 mod plan;
+pub mod record;
 mod report;
 
 use std::path::PathBuf;
@@ -12,10 +13,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use plan::{Contents, Plan, plan, read};
+pub use record::Recording;
 pub use report::{Phase, Report};
 
 use crate::machine::{Connections, Host, PausedVm};
 use crate::memory::{self, Memory, lazy};
+use record::Subject;
 use report::Stopwatch;
 
 /// Why an image could not be restored.
@@ -74,7 +77,10 @@ pub enum Error {
     Kvm(#[source] crate::machine::Error),
     /// Guest memory could not be mapped.
     #[error("cannot map guest memory")]
-    Map(#[source] crate::memory::Error),
+    Map(#[source] memory::Error),
+    /// What the guest touches cannot be recorded.
+    #[error("cannot record what the guest touches")]
+    Record(#[source] record::Error),
     /// A page of guest memory that was to be delivered is lost.
     #[error("guest memory cannot be delivered any more")]
     Pages(#[source] lazy::Lost),
@@ -103,15 +109,25 @@ pub enum Error {
 pub struct Delivery {
     /// Who.
     pub server: lazy::Server,
-    /// Whether pages may come before they are touched.
-    pub prefetch: bool,
-    /// Whether it is to be seen which pages are touched and written.
-    pub record: bool,
     /// How long a page may take.
     pub timeout: Duration,
 }
 
 impl Plan {
+    /// Has it recorded which pages the guest touches, from before it runs and for `time` at most, and added to the image.
+    /// Nothing is prefetched then.
+    pub fn record(&mut self, time: Duration) -> Recording {
+        self.prefetch = false;
+        let recording = Recording::new();
+        self.recording = Some((recording.shared(), time));
+        recording
+    }
+
+    /// Leaves it to the guest to touch its pages, whatever the image knows of them.
+    pub fn without_prefetch(&mut self) {
+        self.prefetch = false;
+    }
+
     /// Builds the machine, paused.
     ///
     /// The order of what is created is `machine::Frame`'s; the order of what is set is here.
@@ -137,7 +153,8 @@ impl Plan {
         delivery: Delivery,
         report: &mut Report,
     ) -> Result<PausedVm, Error> {
-        let Delivery { server, prefetch, record, timeout } = delivery;
+        let Delivery { server, timeout } = delivery;
+        let (prefetch, record) = (self.prefetch, self.recording.is_some());
         let mut loss = None;
         let built = self.build(connections, report, |contents| {
             let image_id = contents.manifest.image_id;
@@ -159,7 +176,7 @@ impl Plan {
         report: &mut Report,
         map: impl FnOnce(&Contents) -> Result<Memory, memory::Error>,
     ) -> Result<PausedVm, Error> {
-        let Self { contents, virtio } = self;
+        let Self { contents, virtio, prefetch, recording } = self;
         let mut time = Stopwatch::start(report);
         let host = Host::open().map_err(Error::Kvm)?;
         contents.check_capabilities(&host)?;
@@ -178,8 +195,15 @@ impl Plan {
         build::lines(&frame, &connections, &virtio)?;
         build::chipset(&frame, &contents.chipset)?;
         time.lap("chipset");
-        let vm = build::machine(frame, vcpus, contents, connections, virtio, shift.elapsed())?;
+        let Contents { manifest, devices, dir, index, .. } = contents;
+        let subject = Subject { dir, image_id: manifest.image_id, file_pages: index.file_pages() };
+        let vm = build::machine(frame, vcpus, (manifest, devices), connections, virtio, shift.elapsed())?;
         time.lap("devices");
+        if let Some((recording, limit)) = recording {
+            recording.start(vm.memory(), subject, limit).map_err(Error::Record)?;
+        } else if prefetch && let Err(error) = vm.memory().prefetch(move || subject.working_set()) {
+            tracing::debug!(%error, "guest memory is not prefetched");
+        }
         Ok(vm)
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use snapshot_format::overlay::{OverlayIndex, part_name};
 use snapshot_format::pages::{PAGE_BYTES, verify};
@@ -12,6 +13,7 @@ use snapshot_format::state::{
 use snapshot_format::{ImageDir, MemoryIndex, StateReader, dir};
 
 use super::Error;
+use super::record::Shared;
 use crate::arch::x86_64::acpi::MAX_CPUS;
 use crate::arch::x86_64::cpuid::{self, Registers};
 use crate::config::DeviceOverrides;
@@ -27,6 +29,10 @@ use crate::memory::layout::RamLayout;
 pub struct Plan {
     pub(super) contents: Contents,
     pub(super) virtio: SavedParts,
+    /// Whether pages are brought in before the guest touches them.
+    pub(super) prefetch: bool,
+    /// Whoever wants to know what it touches, and for how long.
+    pub(super) recording: Option<(Arc<Shared>, Duration)>,
 }
 
 /// What an image that this build can read says.
@@ -57,7 +63,7 @@ pub fn plan(path: &Path, overrides: &DeviceOverrides) -> Result<Plan, Error> {
     contents.check_host(KvmKind::detect(), cpuid::remembered(cpuid::host))?;
     let (virtio, layers) = (std::mem::take(&mut contents.virtio), std::mem::take(&mut contents.layers));
     let virtio = virtio.open(layers, overrides).map_err(Error::Virtio)?;
-    Ok(Plan { contents, virtio })
+    Ok(Plan { contents, virtio, prefetch: true, recording: None })
 }
 
 /// Reads and checks all that the image at `path` says, but not whether this host can run it.
@@ -112,9 +118,8 @@ fn layer(dir: &ImageDir, id: &str, len: u64, state: OverlayState) -> Result<Imag
     }
     let name = part_name(id);
     let part = dir.part(&name).map_err(Error::Directory)?;
-    let file = part.ok_or_else(|| {
-        Error::Directory(snapshot_format::dir::Error::MissingPart { path: path.to_owned(), part: name })
-    })?;
+    let file =
+        part.ok_or_else(|| Error::Directory(dir::Error::MissingPart { path: path.to_owned(), part: name }))?;
     index.check_len(&file).map_err(unusable)?;
     Ok(ImageLayer { file, index })
 }

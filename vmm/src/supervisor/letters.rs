@@ -16,7 +16,7 @@ impl Supervisor<'_> {
             }
             Request::Stop => return self.stop(letter),
             Request::Describe => Ok(Answer::Description(self.describe())),
-            Request::Pause => self.pause_for(),
+            Request::Pause => self.pause_for(ops),
             Request::Resume => {
                 self.resume(ops);
                 self.done()
@@ -38,10 +38,12 @@ impl Supervisor<'_> {
         }
     }
 
-    fn pause_for(&mut self) -> Reply {
+    fn pause_for(&mut self, ops: &mut EventOps<'_>) -> Reply {
         // Should a snapshot that is being written fail, the guest stays as it was asked to be last.
         self.stay_paused_after_commit();
-        self.pause();
+        if self.pause() {
+            self.wait_no_longer(ops);
+        }
         self.done()
     }
 

@@ -56,16 +56,6 @@ impl Life {
         self.returned.read().is_ok()
     }
 
-    /// Whether one has returned, without forgetting it.
-    pub(super) fn has_stopped(&self) -> bool {
-        let stopped = self.returned.read().is_ok();
-        if stopped {
-            // Fails only if it is full.
-            let _ = self.returned.write(1);
-        }
-        stopped
-    }
-
     /// The hand on the balloon, if there is one.
     pub(super) fn valve(&self) -> Option<&Arc<Valve>> {
         self.valve.as_ref()

@@ -11,6 +11,7 @@
 //!   image changed ---------|
 //!   a page is lost --------|
 //!   guest is ready --------|
+//!   free memory is back ---|
 //!   snapshot committed ----'
 //! ```
 
@@ -38,6 +39,7 @@ use crate::machine::PausedVm;
 use crate::memory::lazy::{Loss, Lost};
 use crate::sys::bus_error;
 use crate::sys::signals::EndSignals;
+use balloon::Waiting;
 use life::Life;
 use snapshots::Commit;
 
@@ -112,6 +114,9 @@ pub fn run(vm: PausedVm, watch: Watch<'_>) -> Result<Ending, Error> {
     let drained = vm.devices().input_drained();
     let image = vm.memory().mapped_image().cloned();
     let loss = vm.memory().loss().cloned();
+    if loss.is_some() {
+        bus_error::supervise();
+    }
     let ready = vm.virtio().said_ready();
     let life = Life::start(vm)?;
     if let Some(tell) = on_running {
@@ -126,6 +131,7 @@ pub fn run(vm: PausedVm, watch: Watch<'_>) -> Result<Ending, Error> {
         loss,
         ready,
         life,
+        waiting: None,
         commit: None,
         ending: None,
     });
@@ -154,10 +160,11 @@ enum Token {
     Base,
     Pages,
     Ready,
+    Reclaim,
 }
 
 impl Token {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::Returned,
         Self::Signal,
         Self::Input,
@@ -167,6 +174,7 @@ impl Token {
         Self::Base,
         Self::Pages,
         Self::Ready,
+        Self::Reclaim,
     ];
 
     fn of(data: u32) -> Option<Self> {
@@ -190,6 +198,8 @@ struct Supervisor<'session> {
     ready: Option<Arc<EventFd>>,
     // The VM.
     life: Life,
+    /// The snapshot that is to be taken when the guest has given its free memory back.
+    waiting: Option<Waiting>,
     /// The snapshot that is being written out while the guest may run.
     commit: Option<Commit>,
     ending: Option<Result<Ending, Error>>,
@@ -285,6 +295,9 @@ impl Supervisor<'_> {
         if self.lost().is_some() {
             bus_error::leave_to_supervisor();
         }
+        if let (Some(waiting), Some(Ok(Ending::Guest(..)))) = (self.waiting.take(), &self.ending) {
+            waiting.letter.reply(Err(letters::gone()));
+        }
         if let Some(commit) = self.commit.take() {
             // Whoever sends a signal wants an end, not an image.
             if let Some(Ok(Ending::Signal(_))) = self.ending {
@@ -333,6 +346,7 @@ impl MutEventSubscriber for Supervisor<'_> {
             Some(Token::Committed) => self.committed(ops),
             Some(Token::Base | Token::Pages) => self.check_memory(),
             Some(Token::Ready) => self.guest_is_ready(),
+            Some(Token::Reclaim) => self.look_at_reclaim(ops),
             None => {}
         }
     }

@@ -1,5 +1,6 @@
 //! Snapshots on request: what needs the guest at rest in the event loop, the rest on a thread while the guest runs.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
@@ -8,6 +9,7 @@ use std::time::{Duration, Instant};
 use event_manager::EventOps;
 use vmm_sys_util::eventfd::EventFd;
 
+use super::balloon::Waiting;
 use super::letters::gone;
 use super::{Supervisor, Token};
 use crate::control::{Answer, Fault, Letter, Reply, SnapshotRequest, SnapshotSummary};
@@ -82,21 +84,28 @@ fn fault(error: &snapshot::Error) -> Fault {
 }
 
 impl Supervisor<'_> {
-    /// Takes a snapshot. Whatever fails, a guest that was running goes on.
+    /// Takes a snapshot, at once or when the guest has given its free memory back.
     pub(super) fn snapshot(&mut self, letter: Letter, request: SnapshotRequest, ops: &mut EventOps<'_>) {
-        if self.commit.is_some() {
+        if self.commit.is_some() || self.waiting.is_some() {
             return letter.reply(Err(Fault::refused("a snapshot of this VM is already under way")));
         }
         let SnapshotRequest { out, resume, reclaim_ms } = request;
-        if reclaim_ms > 0 {
-            // A bad path is to cost the guest nothing.
-            if let Err(e) = snapshot::check_target(&out) {
-                return letter.reply(Err(fault(&e)));
-            }
-            if let Err(fault) = self.reclaim(Duration::from_millis(reclaim_ms)) {
-                return letter.reply(Err(fault));
-            }
+        if reclaim_ms == 0 {
+            return self.snapshot_now(letter, &out, resume, ops);
         }
+        // A bad path is to cost the guest nothing.
+        let target = snapshot::check_target(&out).map_err(|e| fault(&e));
+        let limit = Duration::from_millis(reclaim_ms);
+        match target.and_then(|()| self.begin_reclaim(limit, ops)) {
+            Ok((reclaiming, tick)) => {
+                self.waiting = Some(Waiting { letter, out, resume, limit, reclaiming, tick });
+            }
+            Err(fault) => letter.reply(Err(fault)),
+        }
+    }
+
+    /// Takes a snapshot. Whatever fails, a guest that was running goes on.
+    pub(super) fn snapshot_now(&mut self, letter: Letter, out: &Path, resume: bool, ops: &mut EventOps<'_>) {
         let was_running = self.life.is_running();
         let start = Instant::now();
         if !self.pause() {
@@ -104,7 +113,7 @@ impl Supervisor<'_> {
         }
         let Some(vm) = self.life.at_rest() else { return letter.reply(Err(gone())) };
         let signals = &self.signals;
-        let taken = snapshot::take(vm, &out, &|| signals.is_pending());
+        let taken = snapshot::take(vm, out, &|| signals.is_pending());
         let runs_on = if taken.is_ok() { resume } else { was_running };
         if runs_on {
             self.resume(ops);

@@ -35,6 +35,9 @@ static TERMINAL: OnceLock<libc::termios> = OnceLock::new();
 /// What is said of memory that was taken away, once it was.
 static SEVERED: OnceLock<Vec<u8>> = OnceLock::new();
 
+/// Whether there is a supervisor, which is told of memory that was taken away.
+static SUPERVISED: AtomicBool = AtomicBool::new(false);
+
 /// Whether the process is being ended by somebody who knows of it.
 static ATTENDED: AtomicBool = AtomicBool::new(false);
 
@@ -56,6 +59,12 @@ pub(crate) fn announce(message: Vec<u8>) {
     SEVERED.get_or_init(|| message);
 }
 
+/// Call when there is a supervisor that is told of memory that was taken away. Until then there is only the thread that
+/// builds the machine, and if that is struck, nobody else ends the process.
+pub(crate) fn supervise() {
+    SUPERVISED.store(true, Ordering::SeqCst);
+}
+
 /// Call once it is certain that the process will end in good order: threads that are struck stand still until then.
 pub(crate) fn leave_to_supervisor() {
     ATTENDED.store(true, Ordering::SeqCst);
@@ -68,6 +77,7 @@ pub(crate) fn end_now() -> ! {
 
 extern "C" fn on_bus_error(_signal: c_int, _info: *mut siginfo_t, _context: *mut c_void) {
     match SEVERED.get() {
+        Some(message) if !SUPERVISED.load(Ordering::SeqCst) => end(message, EXIT_GUEST_FAILED),
         Some(message) => {
             let mut left = libc::timespec { tv_sec: MOMENT, tv_nsec: 0 };
             // A vCPU's thread is kicked meanwhile.

@@ -62,7 +62,7 @@ enum Kind {
     Present,
     /// Neither in memory nor in swap.
     Missing,
-    /// There, and written since it was write-protected by a userfaultfd.
+    /// As `Private`, and written since it was write-protected by a userfaultfd.
     Written,
 }
 
@@ -74,7 +74,9 @@ impl Kind {
             Self::Private => (PAGE_IS_FILE | PAGE_IS_PFNZERO, PAGE_IS_FILE | PAGE_IS_PFNZERO, there),
             Self::Present => (0, 0, there),
             Self::Missing => (there, there, 0),
-            Self::Written => (0, PAGE_IS_WRITTEN, there),
+            Self::Written => {
+                (PAGE_IS_FILE | PAGE_IS_PFNZERO, PAGE_IS_FILE | PAGE_IS_PFNZERO | PAGE_IS_WRITTEN, there)
+            }
         }
     }
 

@@ -9,6 +9,20 @@ use std::ptr;
 /// The signals that ask a VM to end.
 const ENDING: [libc::c_int; 3] = [libc::SIGTERM, libc::SIGINT, libc::SIGHUP];
 
+/// Leaves the signals that ask a VM to end to other threads. Call first thing in a thread that may be started before
+/// [`EndSignals::watch`]: it would be struck.
+pub(crate) fn leave_to_others() {
+    let mut set = MaybeUninit::<libc::sigset_t>::uninit();
+    // SAFETY: sigemptyset initialises the set that it is given.
+    unsafe { libc::sigemptyset(set.as_mut_ptr()) };
+    for signal in ENDING {
+        // SAFETY: the set is initialised, and these are signals.
+        unsafe { libc::sigaddset(set.as_mut_ptr(), signal) };
+    }
+    // SAFETY: the set is initialised; no old mask is asked for. Fails for bad arguments only.
+    unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, set.as_ptr(), ptr::null_mut()) };
+}
+
 fn is_ignored(signal: libc::c_int) -> bool {
     let mut action = MaybeUninit::<libc::sigaction>::zeroed();
     // SAFETY: asks for the action of a valid signal, into a structure of the right type, and sets none.

@@ -4,6 +4,7 @@
 //! CPL 3, register accesses included. An answer that the rules do not allow is a [`Problem`].
 
 pub mod area;
+pub mod balloon;
 pub mod blk;
 pub mod net;
 pub mod queue;

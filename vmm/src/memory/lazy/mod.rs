@@ -106,6 +106,12 @@ pub struct Lost {
     pub cause: Cause,
 }
 
+impl Lost {
+    /// What somebody at a terminal can do about it.
+    pub const HINT: &str = "see what the page server says; restore the guest again once it serves, with a longer \
+        --pages-timeout if it was only slow";
+}
+
 /// Who delivers.
 #[derive(Debug)]
 pub struct Server {
@@ -206,9 +212,20 @@ impl Lazy {
         self.pages.fetch_all()
     }
 
-    /// Pages that were asked for by this process itself and by nobody else, as far as it knows.
-    pub(crate) fn probed(&self) -> Vec<OwnRun> {
-        self.pages.probed()
+    /// What becomes known of pages that this process asks for itself.
+    pub(super) fn probes(&self) -> Probes {
+        Probes(Arc::clone(&self.pages))
+    }
+}
+
+/// Pages that were asked for to see whether they come, and that the guest may not have touched.
+#[derive(Debug)]
+pub(super) struct Probes(Arc<Pages>);
+
+impl Probes {
+    /// All so far.
+    pub(super) fn all(&self) -> Vec<OwnRun> {
+        self.0.probed()
     }
 }
 

@@ -165,6 +165,7 @@ impl Pages {
 /// What the process says if it ends before its supervisor can say it.
 fn last_words(lost: &Lost) -> Vec<u8> {
     let shown: String = lost.cause.to_string().chars().flat_map(char::escape_default).collect();
-    format!("error: guest memory cannot be delivered any more\n  caused by: {lost}\n  caused by: {shown}\n")
+    let error = "guest memory cannot be delivered any more";
+    format!("error: {error}\n  caused by: {lost}\n  caused by: {shown}\n  hint: {}\n", Lost::HINT)
         .into_bytes()
 }

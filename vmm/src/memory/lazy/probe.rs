@@ -11,6 +11,7 @@ use std::time::Instant;
 use super::pages::Pages;
 use super::{Error, Signal};
 use crate::memory::OwnRun;
+use crate::sys::signals;
 
 /// A thread that touches pages on request, one request at a time.
 #[derive(Debug)]
@@ -30,6 +31,7 @@ impl Prober {
         let (pages, tell) = (Arc::clone(pages), Arc::clone(&answered));
         let builder = thread::Builder::new().name("page-probe".to_owned()).stack_size(128 << 10);
         let thread = builder.spawn(move || {
+            signals::leave_to_others();
             for run in asked {
                 if answer.send(pages.fetch(&run)).is_err() {
                     break;

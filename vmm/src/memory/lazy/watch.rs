@@ -18,6 +18,7 @@ use super::pages::Pages;
 use super::probe::Prober;
 use super::{Cause, Error, Lost, Server, Signal, handover};
 use crate::memory::OwnRun;
+use crate::sys::signals;
 
 /// When the first page is asked for: by then a server that works has delivered some.
 const FIRST_PROBE: Duration = Duration::from_millis(100);
@@ -57,7 +58,11 @@ pub(super) fn start(
         next_try: (now, RETRY.0),
     };
     let builder = thread::Builder::new().name("page-watch".to_owned()).stack_size(256 << 10);
-    builder.spawn(move || watch.run()).map_err(Error::Watch)
+    let run = move || {
+        signals::leave_to_others();
+        watch.run();
+    };
+    builder.spawn(run).map_err(Error::Watch)
 }
 
 /// How the watch ends.

@@ -203,6 +203,30 @@ fn free_memory_is_reclaimed_step_by_step() {
     assert!(reclaim.step(start + Duration::from_millis(1301)));
 }
 
+/// Whoever sets the size meanwhile gets it when free memory is not wanted any more.
+#[test]
+fn a_size_that_is_set_during_a_reclaim_is_what_it_ends_with() {
+    let mut rig = Rig::new(ALL);
+    let start = Instant::now();
+    let mut reclaim = Reclaim::begin(&rig.valve).unwrap();
+    reclaim.go_back_to(5);
+    assert_eq!((rig.valve.wanted(), reclaim.goes_back_to()), (5, 5), "nothing else is wanted yet");
+    rig.tell_stats(&[(4, 200 << 20), (5, 256 << 20)]);
+    assert!(!reclaim.step(start));
+    let all = (200 - 16 - 4) << 8;
+    reclaim.go_back_to(10);
+    assert_eq!((rig.valve.wanted(), reclaim.goes_back_to()), (all, 10), "it is being blown up");
+    rig.tell_actual(all);
+    assert!(!reclaim.step(start));
+    assert_eq!(rig.valve.wanted(), 10);
+    reclaim.go_back_to(20);
+    assert_eq!(rig.valve.wanted(), 20, "it is being emptied");
+    rig.tell_actual(20);
+    assert!(reclaim.step(start));
+    drop(reclaim);
+    assert_eq!(rig.valve.wanted(), 20);
+}
+
 #[test]
 fn a_reclaim_that_is_given_up_leaves_the_size_as_it_was() {
     let mut rig = Rig::new(ALL);

@@ -177,6 +177,21 @@ impl Reclaim {
         Some(Self { valve: Arc::clone(valve), before: valve.wanted(), phase: Phase::Ask(told) })
     }
 
+    /// The size that the balloon goes back to, in pages of 4 KiB.
+    #[must_use]
+    pub fn goes_back_to(&self) -> u32 {
+        self.before
+    }
+
+    /// Somebody wants the balloon to be so large when this is over, in pages of 4 KiB.
+    pub fn go_back_to(&mut self, pages: u32) {
+        self.before = pages;
+        // While it is being blown up, what comes after that is not asked for yet.
+        if !matches!(self.phase, Phase::Inflate(..)) {
+            self.valve.want(pages);
+        }
+    }
+
     /// Takes the next step if it is time for it; whether all are taken. To be called every few milliseconds while the
     /// guest runs.
     pub fn step(&mut self, now: Instant) -> bool {

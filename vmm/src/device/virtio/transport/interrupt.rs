@@ -1,6 +1,6 @@
 //! How the device tells the driver something: the interrupt status, the line, and the wish to be reset.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use crate::irq::IrqLine;
 
@@ -33,11 +33,19 @@ pub struct Interrupt {
     // Guest-visible state.
     status: AtomicU32,
     needs_reset: AtomicBool,
+    // Transient.
+    /// How often the device was given up.
+    given_up: AtomicU64,
 }
 
 impl Interrupt {
     pub(crate) fn new(line: IrqLine, status: u32, needs_reset: bool) -> Self {
-        Self { line, status: AtomicU32::new(status), needs_reset: AtomicBool::new(needs_reset) }
+        Self {
+            line,
+            status: AtomicU32::new(status),
+            needs_reset: AtomicBool::new(needs_reset),
+            given_up: AtomicU64::new(0),
+        }
     }
 
     /// The driver has something to find in a used ring.
@@ -83,8 +91,18 @@ impl Interrupt {
         self.needs_reset.load(Ordering::SeqCst)
     }
 
-    /// The device cannot go on. `driver_is_ready` says whether the driver may be told by an interrupt.
-    pub(super) fn give_up(&self, driver_is_ready: bool) {
+    /// Device `id` cannot go on. `driver_is_ready` says whether the driver may be told by an interrupt.
+    pub(super) fn give_up(&self, id: u32, why: &(dyn std::error::Error + 'static), driver_is_ready: bool) {
+        // A driver may reset and break its device as often as it likes, so the log hears of each power of two.
+        let times = self.given_up.fetch_add(1, Ordering::Relaxed) + 1;
+        if times.is_power_of_two() {
+            tracing::warn!(
+                device = id,
+                error = why,
+                times,
+                "a virtio device cannot go on; it waits for a reset"
+            );
+        }
         self.needs_reset.store(true, Ordering::SeqCst);
         if driver_is_ready {
             self.config_changed();

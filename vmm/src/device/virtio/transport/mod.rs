@@ -266,12 +266,7 @@ impl<D: VirtioDevice> Mmio<D> {
     }
 
     fn give_up(&self, error: &(dyn std::error::Error + 'static)) {
-        tracing::warn!(
-            slot = self.slot.number(),
-            error,
-            "a virtio device cannot go on; it waits for a reset"
-        );
-        self.interrupt.give_up(self.driver_is_ready());
+        self.interrupt.give_up(self.id, error, self.driver_is_ready());
     }
 
     fn read_register(&self, at: u64) -> u32 {

@@ -1,7 +1,8 @@
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use rustix::event::{EventfdFlags, eventfd};
 use snapshot_format::state::VirtioMmioState;
 use vm_memory::{Bytes, GuestAddress};
 
@@ -19,6 +20,8 @@ struct Echo {
     ended: Arc<AtomicUsize>,
     /// How long a request takes.
     slow: Duration,
+    /// Calls for the device as long as it is readable.
+    source: OwnedFd,
 }
 
 const OWN_FEATURE: u64 = 1 << 3;
@@ -27,7 +30,8 @@ impl Echo {
     fn new() -> Self {
         let config = Arc::new(ConfigSpace::new(vec![1, 2, 3, 4, 5, 6], 4..5));
         let (begun, ended) = Default::default();
-        Self { config, activated: None, begun, ended, slow: Duration::ZERO }
+        let source = eventfd(0, EventfdFlags::NONBLOCK).unwrap();
+        Self { config, activated: None, begun, ended, slow: Duration::ZERO, source }
     }
 }
 
@@ -57,7 +61,7 @@ impl VirtioDevice for Echo {
     }
 
     fn sources(&self) -> Vec<BorrowedFd<'_>> {
-        Vec::new()
+        vec![self.source.as_fd()]
     }
 
     fn queue_ready(&mut self, queue: usize, queues: &mut Queues) -> Result<(), Broken> {
@@ -259,6 +263,37 @@ fn a_broken_ring_stops_the_device_until_it_is_reset() {
     assert!(driver.answer().is_some());
 }
 
+/// What calls for a device goes on calling when it was given up, and nobody answers before the reset.
+#[test]
+fn a_worker_whose_device_was_given_up_sleeps() {
+    let memory = ram();
+    let device = Echo::new();
+    rustix::io::write(&device.source, &1_u64.to_ne_bytes()).unwrap();
+    // A place that no other test has, by which the thread is known.
+    let mut device = Mmio::new(Slot::new(7).unwrap(), device, wired(&memory)).unwrap();
+    let driver = Driver::start(&mut device, &memory);
+    driver.set_avail(1000);
+    device.resume().unwrap();
+    wait_for(|| device.interrupt.needs_reset());
+    let before = on_cpu("virtio7");
+    std::thread::sleep(Duration::from_millis(200));
+    let busy = on_cpu("virtio7") - before;
+    assert!(busy < Duration::from_millis(20), "the worker is busy: {busy:?} of 200 ms");
+    write_register(&mut device, 0x70, 0);
+    assert_eq!(read_register(&mut device, 0x70), 0, "it can be reset");
+}
+
+/// For how long a thread of this process was on a CPU.
+fn on_cpu(name: &str) -> Duration {
+    let mut tasks = std::fs::read_dir("/proc/self/task").unwrap().flatten().map(|task| task.path());
+    let is_it = |task: &std::path::PathBuf| {
+        std::fs::read_to_string(task.join("comm")).is_ok_and(|comm| comm.trim_end() == name)
+    };
+    let task = tasks.find(is_it).expect("the thread is there");
+    let schedstat = std::fs::read_to_string(task.join("schedstat")).unwrap();
+    Duration::from_nanos(schedstat.split(' ').next().unwrap().parse().unwrap())
+}
+
 #[test]
 fn the_configuration_is_read_whole_or_in_parts_and_written_where_allowed() {
     let (mut device, _) = echo();
@@ -400,7 +435,7 @@ fn what_was_saved_half_way_through_a_negotiation_comes_back() {
     device.config.change(|bytes| bytes[5] = 0);
     check(&device);
     write_register(&mut device, 0x70, READY);
-    device.interrupt.give_up(true);
+    device.interrupt.give_up(42, &io::Error::other("broken"), true);
     check(&device);
 }
 

@@ -43,9 +43,7 @@ impl<D: VirtioDevice> Live<D> {
     }
 
     fn give_up(&self, broken: &(dyn std::error::Error + 'static)) {
-        let device = self.device.id();
-        tracing::warn!(device, error = broken, "a virtio device cannot go on; it waits for a reset");
-        self.queues.interrupt().give_up(true);
+        self.queues.interrupt().give_up(self.device.id(), broken, true);
     }
 
     fn serve(&mut self, queue: usize) {
@@ -140,13 +138,26 @@ fn watch<D: VirtioDevice>(live: &Live<D>, stop: &Stop, doorbells: &[Arc<EventFd>
     let epoll = Epoll::new()?;
     let add = |fd: RawFd, token| epoll.ctl(ControlOperation::Add, fd, EpollEvent::new(EventSet::IN, token));
     add(stop.event.as_raw_fd(), STOP)?;
-    let doorbells = doorbells.iter().map(|doorbell| doorbell.as_raw_fd());
-    let sources = live.device.sources();
-    let sources = sources.iter().map(AsRawFd::as_raw_fd);
-    for (token, fd) in (0..).zip(doorbells.chain(sources)) {
+    for (token, fd) in (0..).zip(calls(live, doorbells)) {
         add(fd, token)?;
     }
     Ok(epoll)
+}
+
+/// A device that was given up is asked for nothing before its reset, which has the worker stop first. Whatever calls for
+/// it meanwhile, a frame for example, would call for ever, and keep a CPU busy.
+fn watch_no_more<D: VirtioDevice>(live: &Live<D>, epoll: &Epoll, doorbells: &[Arc<EventFd>]) {
+    for fd in calls(live, doorbells) {
+        // Fails only if it is not watched.
+        let _ = epoll.ctl(ControlOperation::Delete, fd, EpollEvent::default());
+    }
+}
+
+/// Whatever calls for the device, by its token.
+fn calls<D: VirtioDevice>(live: &Live<D>, doorbells: &[Arc<EventFd>]) -> Vec<RawFd> {
+    let sources = live.device.sources();
+    let sources = sources.iter().map(AsRawFd::as_raw_fd);
+    doorbells.iter().map(|doorbell| doorbell.as_raw_fd()).chain(sources).collect()
 }
 
 fn work<D: VirtioDevice>(
@@ -158,13 +169,17 @@ fn work<D: VirtioDevice>(
     // What was rung for while nobody listened, in this process or in the one that saved the machine.
     live.serve_all();
     let mut events = [EpollEvent::default(); BATCH];
+    let mut is_watched = true;
     while !stop.flag.load(Ordering::SeqCst) {
+        if is_watched && live.queues.interrupt().needs_reset() {
+            watch_no_more(&live, epoll, doorbells);
+            is_watched = false;
+        }
         let count = match epoll.wait(-1, &mut events) {
             Ok(count) => count,
             Err(e) if e.kind() == io::ErrorKind::Interrupted => 0,
             Err(error) => {
-                tracing::error!(%error, "a virtio device cannot wait for its driver");
-                live.queues.interrupt().give_up(true);
+                live.give_up(&error);
                 break;
             }
         };

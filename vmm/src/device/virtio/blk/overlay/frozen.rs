@@ -150,7 +150,9 @@ impl Copy<'_> {
         }
         let first = self.window * (WINDOW as u64 / PAGE_BYTES);
         let (pages, _) = self.buffer.as_chunks::<{ PAGE_BYTES as usize }>();
-        for (page, bytes) in (first..).zip(pages) {
+        // The last window may reach beyond the disk, where there is nothing.
+        let last = self.len.div_ceil(PAGE_BYTES);
+        for (page, bytes) in (first..last).zip(pages) {
             if self.sum.add(page, bytes) {
                 let at = page * PAGE_BYTES;
                 // The last page may reach beyond the disk.

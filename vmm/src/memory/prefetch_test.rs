@@ -1,0 +1,53 @@
+use std::io::Write;
+
+use snapshot_format::pages::{FileOffset, Gpa, PageCount};
+use vm_memory::GuestAddress;
+
+use super::*;
+use crate::memory::RamRegion;
+use crate::sys::pagemap::PageMap;
+
+const PAGE: usize = 4096;
+
+fn run(first: u64, pages: u64, written: bool) -> Run {
+    Run { first, pages, written }
+}
+
+#[test]
+fn neighbours_go_together_and_long_runs_are_cut() {
+    let (r, w) = (Access::Read, Access::Write);
+    let page = PAGE_BYTES;
+    let of = |runs: &[Run]| steps(runs);
+    assert_eq!(of(&[run(0, 2, false), run(2, 1, false)]), [(0, 3 * page, r)]);
+    assert_eq!(of(&[run(0, 2, false), run(2, 1, true)]), [(0, 2 * page, r), (2 * page, page, w)]);
+    assert_eq!(of(&[run(5, 1, true), run(4, 1, true)]), [(5 * page, page, w), (4 * page, page, w)]);
+    assert_eq!(of(&[run(0, 1025, true)]), [(0, STEP, w), (STEP, STEP, w), (2 * STEP, page, w)]);
+}
+
+#[test]
+fn read_pages_are_mapped_and_written_ones_copied() {
+    let mut file = tempfile::tempfile().unwrap();
+    file.write_all(&vec![7; 1024 * PAGE]).unwrap();
+    let region = |base, offset: u64, pages: usize| {
+        RamRegion::private_file(GuestAddress(base), &file, offset, pages * PAGE).unwrap()
+    };
+    let ram = GuestRam::from_regions(vec![region(0, 0, 512), region(1 << 30, 512 * 4096, 512)]).unwrap();
+    let place = |at, offset| {
+        let pages = PageCount::from_bytes(512 * PAGE_BYTES).unwrap();
+        Region::new(Gpa::new(at).unwrap(), pages, FileOffset::new(offset).unwrap()).unwrap()
+    };
+    let placement = vec![place(0, 0), place(1 << 30, 512 * 4096)];
+    let runs = vec![run(510, 4, true), run(600, 2, false)];
+    let set = WorkingSet::new([0; 16], runs, PageCount::from_bytes(1024 * PAGE_BYTES).unwrap()).unwrap();
+    Prefetch::start(ram.clone(), placement, move || Some(set)).unwrap().finish();
+
+    let map = PageMap::open().unwrap();
+    let at = |number: usize| ram.iter().nth(number).unwrap().host_address();
+    assert_eq!(map.private(at(0), 512 * PAGE).unwrap(), [510 * PAGE..512 * PAGE]);
+    assert_eq!(map.private(at(1), 512 * PAGE).unwrap(), [0..2 * PAGE]);
+    let there = map.present(at(1), 512 * PAGE).unwrap();
+    assert!(
+        there.iter().any(|pages| pages.contains(&(88 * PAGE)) && pages.contains(&(89 * PAGE))),
+        "{there:?}"
+    );
+}
