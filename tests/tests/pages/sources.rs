@@ -163,7 +163,7 @@ fn a_file_that_is_cut_off_ends_the_guest() {
     changed_underneath(cut, |mut vm| {
         let done = vm.wait_exit();
         assert!(!done.stdout.contains("bad ") && !done.stdout.contains("ok verified"), "{done:?}");
-        done.fails(5, &["the page at 0x", "has changed"]);
+        done.fails(5, &["the page at 0x", "was changed while it was served"]);
     });
 }
 

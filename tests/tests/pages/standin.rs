@@ -263,7 +263,9 @@ fn huge_pages_are_delivered() {
     hand_over(&stream, &memory, None).expect("the server reads");
     is_delivered(&memory, 4 * HUGE_PAGE, |page| if page / 512 == 2 { 0 } else { byte(6, page) });
     memory.give_back(HUGE_PAGE, HUGE_PAGE).expect("memory can be given back");
-    memory.populate(HUGE_PAGE, HUGE_PAGE).unwrap_or_else(|e| panic!("not delivered: {e}: {}", server.story()));
+    memory
+        .populate(HUGE_PAGE, HUGE_PAGE)
+        .unwrap_or_else(|e| panic!("not delivered: {e}: {}", server.story()));
     assert_eq!(memory.byte(HUGE_PAGE + PAGE), 0);
     server.stop();
     drop((memory, reserved));
