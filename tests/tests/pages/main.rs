@@ -13,6 +13,7 @@ mod many;
 mod paths;
 mod sources;
 mod standin;
+mod usage;
 mod ways;
 
 /// What a guest needs that is restored lazily.
@@ -32,6 +33,7 @@ fn main() -> ExitCode {
         lying::cases(),
         callers::cases(),
         sources::cases(),
+        usage::cases(),
     ];
     rekindle_tests::main(cases.into_iter().flatten().collect(), 2)
 }
