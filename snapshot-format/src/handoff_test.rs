@@ -71,7 +71,7 @@ fn impossible_regions_are_refused() {
         Mapping { address: good.address + 1, ..good },
         Mapping { offset: 1, ..good },
         Mapping { address: u64::MAX - 4095, ..good },
-        Mapping { len: u64::MAX & !4095, ..good },
+        Mapping { len: !4095, ..good },
         Mapping { offset: MAX_MEMORY_BYTES, ..good },
         Mapping { page_bytes: 2 * MIB, ..good },
     ] {

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::{CommandFactory, Parser};
 use vmm::config::{
     BakeConfig, BootConfig, DeviceOverrides, DevicesConfig, DiskConfig, DiskId, GuestCid, KernelConfig,
-    MemoryMode, MemorySize, OverlayDir, RateLimitConfig, ReadyConfig, ReportTarget, RestoreConfig,
-    SerialConfig, Timeout, VmConfig, VsockConfig,
+    MemoryConfig, MemorySize, OverlayDir, RateLimitConfig, ReadyConfig, ReportTarget, RestoreConfig,
+    SerialConfig, Switch, Timeout, VmConfig, VsockConfig,
 };
 
 use super::args::{Cli, Command};
@@ -114,7 +114,9 @@ fn bake_and_restore() {
     let Ok(Command::Restore(args)) = parse(&line) else { panic!() };
     let expected = RestoreConfig {
         image: "warm".into(),
-        memory_mode: MemoryMode::Mmap,
+        memory: MemoryConfig::Mmap,
+        prefetch: Switch::On,
+        record: None,
         serial: SerialConfig::Null,
         overrides: DeviceOverrides {
             disks: [(DiskId::new("root").unwrap(), "other".into())].into(),

@@ -230,7 +230,9 @@ impl Memory {
             Backing::PrivateFile { .. } => (self.one_by_one(), None),
             Backing::Anonymous => (None, None),
         };
-        Touched::new(self.ram.clone(), self.placement.clone(), one_by_one, probed).map_err(Error::Touched)
+        let image = self.base().cloned();
+        Touched::new(self.ram.clone(), self.placement.clone(), one_by_one, probed, image)
+            .map_err(Error::Touched)
     }
 
     /// The kernel maps the neighbours of a page of a file along with it, unless a userfaultfd watches.

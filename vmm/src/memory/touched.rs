@@ -2,18 +2,20 @@
 //!
 //! Found in the page map of this process, looked at again and again: KVM touches memory as this process would. A page
 //! that is mapped from an image is there once it was read and private once it was written; one that is delivered tells
-//! by the write protection that it came with.
+//! by the write protection that it came with, and by whether it still is what the image's file says.
 
 use std::io;
 use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use snapshot_format::pages::{PAGE_BYTES, Region};
 use snapshot_format::working_set::{MAX_RUNS, Run};
-use vm_memory::{GuestMemoryBackend, GuestMemoryRegion};
+use vm_memory::{Bytes, GuestMemoryBackend, GuestMemoryRegion, MemoryRegionAddress};
 
 use super::lazy::Probes;
-use super::{GuestRam, OwnRun};
+use super::{GuestRam, Image, OwnRun};
 use crate::sys::pagemap::PageMap;
 use crate::sys::uffd::Uffd;
 
@@ -35,6 +37,8 @@ pub(crate) struct Touched {
     map: PageMap,
     /// Pages that this process has asked for itself, if pages are delivered.
     probed: Option<Probes>,
+    /// The image's memory, if pages are delivered and it is here.
+    image: Option<Arc<Image>>,
     /// Of each region, page by page, whether it was seen.
     seen: Vec<Vec<bool>>,
     /// In the order in which they were seen; within a look, ascending.
@@ -47,6 +51,7 @@ impl Touched {
         placement: Vec<Region>,
         one_by_one: Option<Uffd>,
         probed: Option<Probes>,
+        image: Option<Arc<Image>>,
     ) -> io::Result<Self> {
         let seen = placement.iter().map(|region| vec![false; region.pages().get() as usize]).collect();
         Ok(Self {
@@ -55,6 +60,7 @@ impl Touched {
             placement,
             map: PageMap::open()?,
             probed,
+            image,
             seen,
             order: Vec::new(),
         })
@@ -87,8 +93,8 @@ impl Touched {
             let seen = &mut self.seen[number];
             for Range { start, end } in present {
                 let mut fresh: Option<usize> = None;
-                for page in start / PAGE..end / PAGE {
-                    if !std::mem::replace(&mut seen[page], true) {
+                for (page, seen) in (start / PAGE..).zip(&mut seen[start / PAGE..end / PAGE]) {
+                    if !std::mem::replace(seen, true) {
                         fresh.get_or_insert(page);
                     } else if let Some(first) = fresh.take() {
                         self.order.push(OwnRun { region: number, bytes: first * PAGE..page * PAGE });
@@ -108,7 +114,9 @@ impl Touched {
         for (number, mapped) in self.ram.iter().enumerate() {
             let mut pages = vec![false; self.seen[number].len()];
             for Range { start, end } in self.written(mapped.host_address(), mapped.len() as usize)? {
-                pages[start / PAGE..end / PAGE].fill(true);
+                for (page, written) in (start / PAGE..).zip(&mut pages[start / PAGE..end / PAGE]) {
+                    *written = !self.is_as_delivered(number, page);
+                }
             }
             written.push(pages);
         }
@@ -119,8 +127,8 @@ impl Touched {
         };
         for OwnRun { region, bytes } in &self.order {
             let first = self.placement[*region].offset().get() / PAGE_BYTES;
-            for page in bytes.start / PAGE..bytes.end / PAGE {
-                let is_written = written[*region][page];
+            let pages = bytes.start / PAGE..bytes.end / PAGE;
+            for (page, is_written) in pages.clone().zip(written[*region][pages].iter().copied()) {
                 if !is_written && asked(*region, page) {
                     continue;
                 }
@@ -136,6 +144,20 @@ impl Touched {
             }
         }
         Ok(runs)
+    }
+
+    /// Whether a page that was delivered is as it is in the image's file, if that is here. KVM asks for a page that is not
+    /// there as if to write it (`async_pf_execute`), whatever the guest does, which takes the write protection off.
+    fn is_as_delivered(&self, region: usize, page: usize) -> bool {
+        let (Some(_), Some(image), Some(mapped)) = (&self.probed, &self.image, self.ram.iter().nth(region))
+        else {
+            return false;
+        };
+        let (mut now, mut before) = ([0; PAGE], [0; PAGE]);
+        let at = (page * PAGE) as u64;
+        let there = mapped.read_slice(&mut now, MemoryRegionAddress(at)).is_ok();
+        let offset = self.placement[region].offset().get() + at;
+        there && image.file().read_exact_at(&mut before, offset).is_ok() && now == before
     }
 
     fn written(&self, start: usize, len: usize) -> io::Result<Vec<Range<usize>>> {

@@ -5,8 +5,8 @@
 //! userfaultfd stays here as well, so that a server that comes back is given it again, and so that nobody who waits for a
 //! page goes on with zeros when a server dies.
 //!
-//! A thread watches over the server ([`watch`]) for as long as a page is missing. A guest whose page cannot be had must
-//! not go on: its memory is taken away under it ([`pages::Pages::lose`]), so that everybody who waits comes out with an
+//! A thread watches over the server (`watch`) for as long as a page is missing. A guest whose page cannot be had must
+//! not go on: its memory is taken away under it (`pages::Pages::lose`), so that everybody who waits comes out with an
 //! error, and the VM ends with a [`Lost`] that names the page.
 
 mod handover;
