@@ -71,6 +71,7 @@ fn is_right(mut guest: Guest, sum: &str) {
 /// All that is free goes through the balloon while most of it has never been delivered.
 #[track_caller]
 fn gives_back(guest: Guest, sum: &str, out: PathBuf) {
+    guest.vm.serves();
     let command = verbs::snapshot_command(guest.vm.socket(), &out).args(["--reclaim", "1m", "--resume"]);
     command.run().ok();
     let image = Image::at(out);
