@@ -98,6 +98,8 @@ pub(crate) struct Deliverer {
     waiting: VecDeque<Fault>,
     /// Kept, so that a fault allocates nothing.
     buffer: Vec<u8>,
+    /// Zeros for a page of hugetlbfs, made when the first is wanted.
+    zeros: Vec<u8>,
     events: Vec<Event>,
     stats: Stats,
     trace: Option<Arc<Trace>>,
@@ -130,7 +132,7 @@ impl Deliverer {
     ) -> Self {
         let walks = Walks::new(grain);
         let Place { memory, space, protect } = place;
-        let (waiting, events) = (VecDeque::new(), Vec::new());
+        let (waiting, events, zeros) = (VecDeque::new(), Vec::new(), Vec::new());
         Self {
             memory,
             space,
@@ -139,6 +141,7 @@ impl Deliverer {
             walks,
             waiting,
             buffer: Vec::new(),
+            zeros,
             events,
             stats,
             trace,
@@ -449,12 +452,17 @@ impl Deliverer {
     }
 
     /// Zeros of any kind of page.
-    fn zero(&self, address: u64, len: u64, page: u64) -> Result<u64, Errno> {
+    fn zero(&mut self, address: u64, len: u64, page: u64) -> Result<u64, Errno> {
         if page == PAGE_BYTES {
             return self.memory.zero(address, len);
         }
-        // hugetlbfs has no page of zeros that could be shared.
-        self.memory.copy(address, &vec![0; page as usize], self.protect)
+        // hugetlbfs has no page of zeros that could be shared. The kernel reads ours without taking a fault, and for what
+        // has never been touched it wants another huge page in between, which there may not be: so these are written.
+        if self.zeros.len() < page as usize {
+            self.zeros = vec![1; page as usize];
+            std::hint::black_box(&mut self.zeros).fill(0);
+        }
+        self.memory.copy(address, &self.zeros, self.protect)
     }
 
     fn count(&self, bytes: &Bytes<'_>, len: u64) {
