@@ -1,7 +1,7 @@
 //! `cargo xtask trace`: a picture of what a page server delivered, address over time.
 //!
-//! [`read`] understands what `--trace FILE` of `rekindle-pages serve` and of `rekindle restore` has written (described in
-//! `page-server/src/trace.rs`), [`draw`] makes SVG of it. Neither believes that the file is what it should be.
+//! `read` understands what `--trace FILE` of `rekindle-pages serve` and of `rekindle restore` has written (described in
+//! `page-server/src/trace.rs`), `draw` makes SVG of it. Neither believes that the file is what it should be.
 
 mod draw;
 mod read;
