@@ -58,6 +58,13 @@ impl Walks {
         Self { grain, walks: Vec::with_capacity(WALKS + 1) }
     }
 
+    /// The walk that was met last has got everything up to `end`, rather than what [`Self::window`] said.
+    pub(crate) fn given_to(&mut self, end: u64) {
+        if let Some(walk) = self.walks.first_mut() {
+            walk.next = end;
+        }
+    }
+
     /// What to deliver for a fault at `address`, which lies in it.
     pub(crate) fn window(&mut self, address: u64) -> Range<u64> {
         let Grain { least, most } = self.grain;
