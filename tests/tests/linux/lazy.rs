@@ -32,6 +32,7 @@ pub(crate) fn as_right_as_mapped() {
     is_right(Guest::restore(&image), &sum);
     is_right(lazily(image.path(), None), &sum);
     is_right(lazily(&packed, None), &sum);
+    gives_back(lazily(image.path(), None), &sum, here.path("emptied-by-itself"));
 
     let server = PageServer::serve([&packed]);
     let bare = here.path("bare");
