@@ -36,17 +36,17 @@ pub struct Outcome {
     pub not_measured: Vec<String>,
 }
 
-/// Images of one guest: as it is, and packed.
+/// Images of one guest: as it is, and packed; for each touch the one that is restored for it.
 struct Images {
     set: &'static str,
-    whole: PathBuf,
-    packed: PathBuf,
+    whole: [PathBuf; 2],
+    packed: [PathBuf; 2],
 }
 
 /// One way to restore, and what it has taken.
 struct Way<'a> {
     name: String,
-    image: &'a Path,
+    images: &'a [PathBuf; 2],
     options: Vec<&'a OsStr>,
     answered: [Vec<Duration>; 2],
     since_exec: [Vec<Duration>; 2],
@@ -63,7 +63,10 @@ pub fn measure(program: &Program, pages: &Path, dir: &Path, rounds: usize) -> Re
         Ok(recorded) => images.push(recorded),
         Err(why) => outcome.not_measured.push(format!("working sets: {why:#}")),
     }
-    let whole: Vec<&Path> = images.iter().map(|images| images.whole.as_path()).collect();
+    let mut whole: Vec<&Path> =
+        images.iter().flat_map(|images| &images.whole).map(PathBuf::as_path).collect();
+    // Without a set both are the same.
+    whole.dedup();
     let server = PageServer::start(pages, dir, &whole)?;
     let titles = [
         ("64 MiB of a restored guest, from the page cache", false),
@@ -88,7 +91,7 @@ pub fn measure(program: &Program, pages: &Path, dir: &Path, rounds: usize) -> Re
         });
     }
     if let Some(recorded) = images.get(1) {
-        outcome.groups.extend(ahead(program, &server, &recorded.whole, rounds)?);
+        outcome.groups.extend(ahead(program, &server, &recorded.whole[0], rounds)?);
     }
     Ok(outcome)
 }
@@ -97,10 +100,10 @@ fn ways<'a>(images: &'a [Images], server: &'a PageServer) -> Vec<Way<'a>> {
     let lazy = ["--memory-mode", "lazy"].map(OsStr::new);
     let mut ways = Vec::new();
     for Images { set, whole, packed } in images {
-        let mut add = |name: &str, image: &'a Path, options: &[&'a OsStr]| {
+        let mut add = |name: &str, images: &'a [PathBuf; 2], options: &[&'a OsStr]| {
             let name = format!("{name}, {set}");
             let (answered, since_exec) = Default::default();
-            ways.push(Way { name, image, options: options.to_vec(), answered, since_exec });
+            ways.push(Way { name, images, options: options.to_vec(), answered, since_exec });
         };
         add("mapped", whole, &[]);
         add("lazy, in the process", whole, &lazy);
@@ -112,11 +115,12 @@ fn ways<'a>(images: &'a [Images], server: &'a PageServer) -> Vec<Way<'a>> {
 
 impl Way<'_> {
     fn touch(&mut self, program: &Program, touch: usize, cold: bool, counts: bool) -> Result<()> {
+        let image = &self.images[touch];
         if cold {
-            drop_from_cache(self.image)?;
+            drop_from_cache(image)?;
         }
         let failed = || format!("cannot measure `{}`", self.name);
-        let mut vm = program.restore(self.image, &self.options)?;
+        let mut vm = program.restore(image, &self.options)?;
         vm.line_that_is(READY).with_context(failed)?;
         let took = vm.ask(TOUCHES[touch].0).with_context(failed)?;
         if counts {
@@ -139,29 +143,30 @@ impl Way<'_> {
 }
 
 fn bake(program: &Program, dir: &Path, set: &'static str) -> Result<Images> {
-    let whole = dir.join(format!("lazy {set}"));
+    let (whole, packed) = (dir.join("lazy"), dir.join("lazy, packed"));
     program.bake(GUEST, &whole)?;
-    pack(program, dir, set, whole)
-}
-
-fn pack(program: &Program, dir: &Path, set: &'static str, whole: PathBuf) -> Result<Images> {
-    let packed = dir.join(format!("lazy {set}, packed"));
     program.pack(&whole, &packed)?;
-    Ok(Images { set, whole, packed })
+    Ok(Images { set, whole: [whole.clone(), whole], packed: [packed.clone(), packed] })
 }
 
-/// An image of such a guest with what one of its restores has read.
+/// Images of such a guest with what one of its restores has touched, in each way.
 fn record(program: &Program, dir: &Path) -> Result<Images> {
-    let set = "with a set";
-    let whole = dir.join(format!("lazy {set}"));
-    program.bake(GUEST, &whole)?;
-    let options = ["--memory-mode", "lazy", RECORD].map(OsStr::new);
-    let mut vm = program.restore(&whole, &options)?;
-    vm.line_that_is(READY)?;
-    vm.ask(TOUCHES[0].0)?;
-    wait_for_set(&whole, &vm)?;
-    drop(vm);
-    pack(program, dir, set, whole)
+    let (mut whole, mut packed) = (Vec::new(), Vec::new());
+    for (question, what) in TOUCHES {
+        let (image, pack) =
+            (dir.join(format!("lazy, {what} set")), dir.join(format!("lazy, {what} set, packed")));
+        program.bake(GUEST, &image)?;
+        let mut vm = program.restore(&image, &[OsStr::new(RECORD)])?;
+        vm.line_that_is(READY)?;
+        vm.ask(question)?;
+        wait_for_set(&image, &vm)?;
+        drop(vm);
+        program.pack(&image, &pack)?;
+        whole.push(image);
+        packed.push(pack);
+    }
+    let both = |images: Vec<PathBuf>| <[PathBuf; 2]>::try_from(images).ok().context("there are two touches");
+    Ok(Images { set: "with its set", whole: both(whole)?, packed: both(packed)? })
 }
 
 fn wait_for_set(image: &Path, vm: &Vm) -> Result<()> {
@@ -205,14 +210,14 @@ fn ahead(program: &Program, server: &PageServer, image: &Path, rounds: usize) ->
         if pages == 0.0 {
             bail!("nothing was delivered ahead of a guest whose image has a working set");
         }
-        shares.push(100.0 * done.set_faults / pages);
+        shares.push(100.0 * done.faults / pages);
         first_bytes.push(first_byte);
         complete.push(grown);
     }
     Ok([
         Group {
-            title: "Faults while a working set of 64 MiB is delivered",
-            boundary: "the guest reads all of it as soon as it runs; faults of that time, by the pages of the set",
+            title: "Faults of a guest whose working set of 64 MiB is delivered ahead",
+            boundary: "the guest reads all of it as soon as it runs; all faults until its end, by the pages of the set",
             series: vec![Series::shares("demand faults", shares)],
         },
         Group {

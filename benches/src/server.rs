@@ -30,8 +30,8 @@ pub struct Done {
     pub prefetched: f64,
     /// Bytes of working sets that were there when their turn came.
     pub late: f64,
-    /// Faults while a working set was being delivered.
-    pub set_faults: f64,
+    /// Faults, on pages of a working set and on others.
+    pub faults: f64,
 }
 
 impl PageServer {
@@ -108,7 +108,7 @@ impl Done {
         Self {
             prefetched: sum("prefetched_bytes_total"),
             late: sum("prefetch_late_bytes_total"),
-            set_faults: sum("set_faults_total"),
+            faults: sum("faults_total"),
         }
     }
 
@@ -118,7 +118,7 @@ impl Done {
         Self {
             prefetched: self.prefetched - before.prefetched,
             late: self.late - before.late,
-            set_faults: self.set_faults - before.set_faults,
+            faults: self.faults - before.faults,
         }
     }
 }
