@@ -23,3 +23,12 @@ fn members_are_told_from_their_neighbours() {
     }
     assert!(!Members::default().contains(0));
 }
+
+#[test]
+fn whole_huge_pages_are_one_step_each() {
+    const MIB: u64 = 1 << 20;
+    let mut queue = Queue::new([Step { offset: 2 * MIB - 4096, len: 4 * MIB + 8192 }]);
+    queue.prefer_huge_pages();
+    let steps: Vec<_> = std::iter::from_fn(|| queue.next()).map(|step| (step.offset, step.len)).collect();
+    assert_eq!(steps, [(2 * MIB - 4096, 4096), (2 * MIB, 2 * MIB), (4 * MIB, 2 * MIB), (6 * MIB, 4096)]);
+}
