@@ -108,7 +108,7 @@ fn bring_in(ram: &GuestRam, placement: &[Region], wanted: Range<u64>, access: Ac
         let start = region.offset().get();
         let part = wanted.start.max(start)..wanted.end.min(region.file_end());
         if part.start < part.end {
-            mapped.populate(&((part.start - start) as usize..(part.end - start) as usize), access)?;
+            mapped.populate_below(&((part.start - start) as usize..(part.end - start) as usize), access)?;
         }
     }
     Ok(())

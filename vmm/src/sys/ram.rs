@@ -220,6 +220,16 @@ impl RamRegion {
         }
     }
 
+    /// As [`Self::populate`], of what still lies below: what was taken back stays so, but for what is taken back in this
+    /// very moment, which may take space again.
+    pub(crate) fn populate_below(&self, bytes: &Range<usize>, access: Access) -> io::Result<()> {
+        let parts = match &self.below {
+            Below::Nothing => return self.populate(bytes, access),
+            Below::File(holes) | Below::Delivered { holes, .. } => lock(holes).outside(bytes),
+        };
+        parts.iter().try_for_each(|part| self.populate(part, access))
+    }
+
     /// Takes all of the memory away for good: whoever touches it from here on gets SIGBUS, or EFAULT from the kernel.
     /// `nothing` is an empty file that stays empty.
     pub(crate) fn sever(&self, nothing: &File) -> io::Result<()> {
