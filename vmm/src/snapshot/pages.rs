@@ -80,9 +80,13 @@ pub(super) fn copy_own(
         base: memory.base().cloned(),
     };
     let mut buffer = vec![0; CHUNK];
-    for run in memory.own_pages(at_rest).map_err(Error::Memory)? {
+    let own = memory.own_pages(at_rest, &|| !(target.cancelled)()).map_err(Error::Memory)?;
+    target.go_on()?;
+    let kept = memory.keep(at_rest).map_err(Error::Memory)?;
+    for run in own {
         copied.copy_run(memory, &run, &mut buffer, target)?;
     }
+    drop(kept);
     // What the guest has given back is nothing that it shares with its image any more.
     for run in memory.given_back(at_rest) {
         copied.settle(&run);

@@ -195,6 +195,18 @@ impl RamRegion {
         Ok(())
     }
 
+    /// Lets everybody go who waits for a page: what is missing is zero from here on.
+    pub(crate) fn let_go(&self, map: &PageMap) -> io::Result<()> {
+        let Below::Delivered { uffd, .. } = &self.below else { return Ok(()) };
+        let (start, len) = (self.host_address(), self.mapping.len());
+        if !uffd.tracks_writes() {
+            return uffd.unregister(start, len);
+        }
+        // The pages that are there stay registered, or all of them would count as written.
+        let missing = map.missing(start, len)?;
+        missing.into_iter().try_for_each(|range| uffd.unregister(start + range.start, range.len()))
+    }
+
     /// Has the pages of a part brought in, as if they had all been touched. `bytes` are offsets in the region. Waits for
     /// pages that somebody is to deliver.
     ///
