@@ -12,7 +12,7 @@ use rekindle_benches::options::{Options, Part};
 use rekindle_benches::program::Program;
 use rekindle_benches::render::{Style, render};
 use rekindle_benches::results::Results;
-use rekindle_benches::{clones, disks, echoes, snapshots, starts, touches};
+use rekindle_benches::{clones, disks, echoes, faults, lazily, snapshots, starts, touches};
 
 fn main() -> ExitCode {
     match run(&Options::parse()) {
@@ -36,7 +36,7 @@ fn run(options: &Options) -> Result<()> {
 }
 
 fn measure(options: &Options) -> Result<Results> {
-    let path = options.program.clone().map_or_else(built_beside, Ok)?;
+    let path = options.program.clone().map_or_else(|| built_beside("rekindle"), Ok)?;
     let programs: Vec<_> = [Some(path), options.against.clone()].into_iter().flatten().collect();
     let programs: Vec<_> = programs.into_iter().map(Program::new).collect();
     let program = &programs[0];
@@ -58,6 +58,17 @@ fn measure(options: &Options) -> Result<Results> {
         eprintln!("touching memory, {slow_n} times each way");
         groups.push(touches::measure(program, dir.path(), slow_n)?);
     }
+    if options.wants(Part::Lazily) {
+        eprintln!("having memory delivered, {slow_n} times each way");
+        let pages = options.pages.clone().map_or_else(|| built_beside("rekindle-pages"), Ok)?;
+        let outcome = lazily::measure(program, &pages, dir.path(), slow_n)?;
+        groups.extend(outcome.groups);
+        not_measured.extend(outcome.not_measured);
+    }
+    if options.wants(Part::Faults) {
+        eprintln!("touching pages, {slow_n} runs of each kind");
+        groups.extend(faults::measure(program, dir.path(), slow_n)?);
+    }
     if options.wants(Part::Clones) {
         eprintln!("starting clones, {slow_n} crowds of each size");
         groups.push(clones::measure(program, dir.path(), slow_n)?);
@@ -77,12 +88,12 @@ fn measure(options: &Options) -> Result<Results> {
     Ok(Results { conditions, groups, not_measured })
 }
 
-/// The program in the build directory that this one is in: two levels up, past `deps`.
-fn built_beside() -> Result<PathBuf> {
+/// A program in the build directory that this one is in: two levels up, past `deps`.
+fn built_beside(name: &str) -> Result<PathBuf> {
     let own = env::current_exe().context("cannot find this program's own file")?;
-    let built = own.ancestors().nth(2).map(|dir| dir.join("rekindle")).filter(|path| path.is_file());
+    let built = own.ancestors().nth(2).map(|dir| dir.join(name)).filter(|path| path.is_file());
     let Some(path) = built else {
-        bail!("there is no `rekindle` beside {}: build it, or name it by --program", own.display());
+        bail!("there is no `{name}` beside {}: build it, or name it (--help says how)", own.display());
     };
     Ok(path)
 }

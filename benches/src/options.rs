@@ -24,6 +24,9 @@ pub struct Options {
     /// The program to measure [default: the `rekindle` that was built beside this benchmark]
     #[arg(long, value_name = "PATH")]
     pub program: Option<PathBuf>,
+    /// The page server to measure [default: the `rekindle-pages` that was built beside this benchmark]
+    #[arg(long, value_name = "PATH")]
+    pub pages: Option<PathBuf>,
     /// A second program, started in turns with the first
     #[arg(long, value_name = "PATH")]
     pub against: Option<PathBuf>,
@@ -50,6 +53,10 @@ pub enum Part {
     Snapshots,
     /// A restored guest goes over its memory
     Touches,
+    /// The same by every way that memory can come, with and without working sets
+    Lazily,
+    /// One fault, by where its page comes from
+    Faults,
     /// Many restores at once
     Clones,
     /// Requests to a disk

@@ -93,6 +93,17 @@ impl Program {
         Ok(())
     }
 
+    /// Writes the image `out`, which is `image` packed.
+    pub fn pack(&self, image: &Path, out: &Path) -> Result<()> {
+        let mut command =
+            self.command([OsStr::new("pack"), image.as_os_str(), OsStr::new("--out"), out.as_os_str()]);
+        let done = command.stdin(Stdio::null()).stdout(Stdio::null()).status();
+        if !done.with_context(|| self.cannot_run())?.success() {
+            bail!("`{} pack` failed", self.path.display());
+        }
+        Ok(())
+    }
+
     fn start(&self, args: &[impl AsRef<OsStr>]) -> Result<Vm> {
         let mut command = self.command(args);
         command.stdin(Stdio::piped()).stdout(Stdio::piped());

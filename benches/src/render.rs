@@ -100,6 +100,7 @@ fn show(value: f64, unit: Unit) -> String {
     match unit {
         Unit::Us if value < 1000.0 => format!("{value:.0} us"),
         Unit::Us => format!("{:.2} ms", value / 1e3),
+        Unit::Percent => format!("{value:.2} %"),
         Unit::Bytes => format!("{:.2} MiB", value / f64::from(1 << 20)),
     }
 }

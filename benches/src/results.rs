@@ -53,6 +53,8 @@ pub enum Unit {
     Us,
     /// Bytes.
     Bytes,
+    /// Of a hundred.
+    Percent,
 }
 
 /// Where samples lie.
@@ -77,6 +79,11 @@ impl Series {
     /// Sizes.
     pub fn sizes(name: impl Into<String>, samples: impl IntoIterator<Item = u64>) -> Self {
         Self::new(name.into(), Unit::Bytes, samples.into_iter().map(|bytes| bytes as f64).collect())
+    }
+
+    /// Shares of a hundred.
+    pub fn shares(name: impl Into<String>, samples: Vec<f64>) -> Self {
+        Self::new(name.into(), Unit::Percent, samples)
     }
 
     /// Samples that are microseconds already.

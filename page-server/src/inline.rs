@@ -31,7 +31,8 @@ pub fn serve(socket: UnixStream, image: Arc<Served>, options: Options) -> io::Re
             }
         };
         match Session::new(received, &[image], &options, stats) {
-            Ok(session) => {
+            Ok(mut session) => {
+                session.serves_itself();
                 if let End::Lost(error) = session.run(None::<&UnixStream>) {
                     tracing::debug!(error = %session::chain(&error), "a page is lost");
                 }

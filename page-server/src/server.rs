@@ -108,6 +108,7 @@ pub fn run(
         ended: Default::default(),
         next: AtomicU64::new(1),
     });
+    tracing::info!(images = shared.served.len(), "listening on `{}`", socket.path().display());
     while !wait(&socket, signals)? {
         accept(&socket, max_sessions, &shared)?;
     }

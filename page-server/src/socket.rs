@@ -83,6 +83,12 @@ impl Socket {
         Ok(socket)
     }
 
+    /// Where its file is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// The listening end.
     #[must_use]
     pub fn listener(&self) -> &UnixListener {

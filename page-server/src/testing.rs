@@ -1,15 +1,22 @@
-//! A stand-in for a VMM: for tests and benchmarks, never for programs.
+//! A stand-in for a VMM, and a page-fault handler as others write it: for tests and benchmarks, never for programs.
 
-use std::io::{self, IoSlice};
+use std::io::{self, IoSlice, IoSliceMut, Read};
 use std::mem::MaybeUninit;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
-use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
+    SendFlags, recvmsg, sendmsg,
+};
 use snapshot_format::handoff::{Handshake, Hello, Mapping};
+use snapshot_format::pages::PAGE_BYTES;
 
 use crate::source::{Error, PageSource};
+use crate::sys::testing;
 pub use crate::sys::testing::Memory;
+use crate::sys::uffd::{self, Event};
 
 /// Hands `memory` over, its bytes being those of the memory file from the start.
 ///
@@ -76,6 +83,79 @@ impl PageSource for Pattern {
         for (page, bytes) in (offset / 4096..).zip(buffer.chunks_mut(4096)) {
             bytes.fill(self.byte(page));
         }
+        Ok(())
+    }
+}
+
+/// A userfaultfd of which nobody has said which features it is to have: it tells of nothing, ever.
+///
+/// # Errors
+/// The system has none for us.
+pub fn unspoken() -> io::Result<OwnedFd> {
+    testing::unspoken()
+}
+
+/// A page-fault handler that was written for Firecracker: it reads the first message once, into 1024 bytes, answers a fault
+/// by what it is told to, and never speaks.
+pub struct Handler {
+    socket: UnixStream,
+    memory: uffd::Memory,
+    mappings: Vec<Mapping>,
+}
+
+impl Handler {
+    /// Receives the handshake of a VMM that has connected.
+    ///
+    /// # Errors
+    /// It is none, or there is no descriptor beside it.
+    pub fn receive(socket: UnixStream) -> io::Result<Self> {
+        let mut bytes = [0; 1024];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+        let flags = RecvFlags::CMSG_CLOEXEC;
+        let got = recvmsg(&socket, &mut [IoSliceMut::new(&mut bytes)], &mut ancillary, flags)?;
+        let descriptor = ancillary.drain().find_map(|message| match message {
+            RecvAncillaryMessage::ScmRights(mut rights) => rights.next(),
+            _ => None,
+        });
+        let descriptor = descriptor.ok_or(io::ErrorKind::InvalidData)?;
+        let Handshake { mappings, .. } = Handshake::parse(&bytes[..got.bytes]).map_err(io::Error::other)?;
+        Ok(Self { socket, memory: uffd::Memory::new(descriptor)?, mappings })
+    }
+
+    /// Until the VMM goes: has `answer` answer each fault, by the page's address and its offset in the memory file.
+    ///
+    /// # Errors
+    /// The kernel does not tell of faults.
+    pub fn run(mut self, mut answer: impl FnMut(&Self, u64, u64)) -> io::Result<()> {
+        let mut events = Vec::new();
+        loop {
+            let mut watched =
+                [PollFd::new(&self.socket, PollFlags::IN), PollFd::new(&self.memory, PollFlags::IN)];
+            poll(&mut watched, None)?;
+            let [spoken, faulted] = watched.map(|watched| !watched.revents().is_empty());
+            if spoken && self.socket.read(&mut [0; 64]).is_ok_and(|read| read == 0) {
+                return Ok(());
+            }
+            if faulted {
+                self.memory.read(&mut events)?;
+            }
+            for event in events.drain(..) {
+                let Event::Fault { address, .. } = event else { continue };
+                let address = address - address % PAGE_BYTES;
+                let within = |m: &&Mapping| (m.address..m.address + m.len).contains(&address);
+                let mapping = self.mappings.iter().find(within).ok_or(io::ErrorKind::InvalidData)?;
+                answer(&self, address, mapping.offset + (address - mapping.address));
+            }
+        }
+    }
+
+    /// Places pages.
+    ///
+    /// # Errors
+    /// As of `UFFDIO_COPY`.
+    pub fn place(&self, address: u64, bytes: &[u8]) -> io::Result<()> {
+        self.memory.copy(address, bytes, false)?;
         Ok(())
     }
 }

@@ -1,4 +1,4 @@
-//! Which `rekindle` is driven, and running it to its end.
+//! Which programs are driven, and running one to its end.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -11,30 +11,48 @@ use crate::patience::{self, SOON};
 use crate::stream::Stream;
 use crate::vm::Vm;
 
-/// Names the program; whoever sets it has built it.
-const PROGRAM: &str = "REKINDLE_BIN";
-
-/// The `rekindle` under test: `$REKINDLE_BIN`, else a release build of this workspace, made if need be.
-pub(crate) fn program() -> &'static Path {
-    static PATH: OnceLock<PathBuf> = OnceLock::new();
-    PATH.get_or_init(|| match std::env::var_os(PROGRAM) {
-        Some(path) => path.into(),
-        None => build(),
-    })
+/// A program under test: what a variable names, which whoever sets it has built; else a release build of this workspace,
+/// made if need be.
+#[derive(Debug)]
+pub(crate) struct Program {
+    variable: &'static str,
+    package: &'static str,
+    name: &'static str,
+    path: OnceLock<PathBuf>,
 }
 
-/// Cargo has released its lock by the time it runs tests.
-fn build() -> PathBuf {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let args = ["build", "--release", "--package", "vmm", "--bin", "rekindle", "--message-format", "json"];
-    let mut command = Command::new(cargo);
-    command.args(args).current_dir(env!("CARGO_MANIFEST_DIR")).stderr(Stdio::null());
-    let built = command.output().expect("cargo can be run");
-    assert!(built.status.success(), "cannot build `rekindle`: try `cargo build --release -p vmm`");
-    let messages = String::from_utf8_lossy(&built.stdout).into_owned();
-    let messages = messages.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
-    let mut paths = messages.filter_map(|message| Some(message.get("executable")?.as_str()?.to_owned()));
-    paths.next_back().expect("cargo names the program that it built").into()
+/// The VMM.
+pub(crate) static REKINDLE: Program = Program::new("REKINDLE_BIN", "vmm", "rekindle");
+/// The page server.
+pub(crate) static PAGES: Program = Program::new("REKINDLE_PAGES_BIN", "page-server", "rekindle-pages");
+
+impl Program {
+    const fn new(variable: &'static str, package: &'static str, name: &'static str) -> Self {
+        Self { variable, package, name, path: OnceLock::new() }
+    }
+
+    fn path(&self) -> &Path {
+        self.path.get_or_init(|| match std::env::var_os(self.variable) {
+            Some(path) => path.into(),
+            None => self.build(),
+        })
+    }
+
+    /// Cargo has released its lock by the time it runs tests.
+    fn build(&self) -> PathBuf {
+        let Self { package, name, .. } = self;
+        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+        let args = ["build", "--release", "--package", package, "--bin", name, "--message-format", "json"];
+        let mut command = Command::new(cargo);
+        command.args(args).current_dir(env!("CARGO_MANIFEST_DIR")).stderr(Stdio::null());
+        let built = command.output().expect("cargo can be run");
+        assert!(built.status.success(), "cannot build `{name}`: try `cargo build --release -p {package}`");
+        let messages = String::from_utf8_lossy(&built.stdout).into_owned();
+        let messages =
+            messages.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+        let mut paths = messages.filter_map(|message| Some(message.get("executable")?.as_str()?.to_owned()));
+        paths.next_back().expect("cargo names the program that it built").into()
+    }
 }
 
 /// A command that ran to its end.
@@ -73,9 +91,10 @@ pub fn rekindle<A: AsRef<OsStr>>(args: impl IntoIterator<Item = A>) -> Done {
     Launch::new(args).run()
 }
 
-/// A `rekindle` about to be started.
-#[derive(Debug, Default)]
+/// A program about to be started: `rekindle`, if nothing else is said.
+#[derive(Debug)]
 pub struct Launch {
+    program: &'static Program,
     wrapper: Vec<OsString>,
     args: Vec<OsString>,
     env: Vec<(OsString, OsString)>,
@@ -87,7 +106,17 @@ pub struct Launch {
 impl Launch {
     /// With these arguments.
     pub fn new<A: AsRef<OsStr>>(args: impl IntoIterator<Item = A>) -> Self {
-        Self::default().args(args)
+        Self::of(&REKINDLE).args(args)
+    }
+
+    /// `rekindle-pages` with these arguments.
+    pub fn pages<A: AsRef<OsStr>>(args: impl IntoIterator<Item = A>) -> Self {
+        Self::of(&PAGES).args(args)
+    }
+
+    fn of(program: &'static Program) -> Self {
+        let (wrapper, args, env) = (Vec::new(), Vec::new(), Vec::new());
+        Self { program, wrapper, args, env, stdin: None, stdout: None, directory: None }
     }
 
     /// And these.
@@ -97,7 +126,7 @@ impl Launch {
         self
     }
 
-    /// Run by another program, which is given `rekindle` and its arguments behind its own. It must `exec`.
+    /// Run by another program, which is given the program and its arguments behind its own. It must `exec`.
     #[must_use]
     pub fn under<A: AsRef<OsStr>>(mut self, wrapper: impl IntoIterator<Item = A>) -> Self {
         self.wrapper = wrapper.into_iter().map(|arg| arg.as_ref().to_owned()).collect();
@@ -183,8 +212,8 @@ impl Launch {
     /// Starts the process.
     #[track_caller]
     pub(crate) fn spawn(self) -> Child {
-        let Self { wrapper, args, env, stdin, stdout, directory } = self;
-        let words: Vec<OsString> = wrapper.into_iter().chain([program().into()]).chain(args).collect();
+        let Self { program, wrapper, args, env, stdin, stdout, directory } = self;
+        let words: Vec<OsString> = wrapper.into_iter().chain([program.path().into()]).chain(args).collect();
         let mut command = Command::new(&words[0]);
         command.args(&words[1..]).envs(env).env_remove("REKINDLE_LOG");
         command.stdin(stdin.map_or_else(Stdio::piped, Stdio::from));

@@ -7,6 +7,7 @@ use std::sync::{Mutex, PoisonError};
 
 use libtest_mimic::{Arguments, Completion, Trial};
 
+use crate::huge::HugePages;
 use crate::patience;
 
 /// What a case needs of the host.
@@ -22,6 +23,10 @@ pub enum Need {
     Taps,
     /// A name without a meaning to root's permissions: not being root, or being able to become somebody else.
     OtherUser,
+    /// A userfaultfd that tells of the kernel's own faults.
+    Userfaultfd,
+    /// Root, and room for huge pages of 2 MiB.
+    HugePages,
 }
 
 /// Where the stock kernels are, if anybody fetched them.
@@ -41,6 +46,10 @@ impl Need {
                 let works = succeeds(&["unshare", "--net", "busybox", "tunctl", "-t", "rekindle-t"]);
                 (!works).then(|| "needs root, /dev/net/tun and busybox, to make TAPs".to_owned())
             }
+            Self::Userfaultfd => no_userfaultfd(),
+            Self::HugePages => HugePages::reserve(1).is_none().then(|| {
+                "no huge pages of 2 MiB can be reserved: needs root, and memory in one piece".to_owned()
+            }),
             Self::OtherUser => {
                 let works = succeeds(&["setpriv", "--reuid", "65534", "--clear-groups", "true"]);
                 (!works).then(|| "needs root, to become somebody else".to_owned())
@@ -52,6 +61,16 @@ impl Need {
 fn no_kvm() -> Option<String> {
     let opened = OpenOptions::new().read(true).write(true).open("/dev/kvm");
     opened.err().map(|e| format!("cannot open /dev/kvm: {e}"))
+}
+
+/// `/dev/userfaultfd` says who may have one by its permissions; older kernels ask for a capability, or allow it to all.
+fn no_userfaultfd() -> Option<String> {
+    let device = OpenOptions::new().read(true).write(true).open("/dev/userfaultfd").is_ok();
+    let to_all = std::fs::read_to_string("/proc/sys/vm/unprivileged_userfaultfd");
+    let to_all = to_all.is_ok_and(|text| text.trim() == "1");
+    let allowed = device || to_all || rustix::process::geteuid().is_root();
+    (!allowed)
+        .then(|| "may not have a userfaultfd: open /dev/userfaultfd to this user, or be root".to_owned())
 }
 
 fn no_stock_guests() -> Option<String> {

@@ -42,7 +42,6 @@ pub(super) fn run(args: ServeArgs) -> Result<()> {
     let config = Config { max_sessions: args.max_sessions as usize, drain: args.drain_timeout, session };
     let exporter = args.metrics.as_deref().map(|path| export(path, &metrics)).transpose()?;
     let socket = Socket::bind(&args.socket)?;
-    tracing::info!(images = images.len(), "listening on `{}`", args.socket.display());
     let served = server::run(socket, images, config, metrics, &mut signals);
     drop(exporter);
     Ok(served?)

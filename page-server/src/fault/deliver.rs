@@ -23,14 +23,20 @@ use rustix::io::Errno;
 use snapshot_format::pages::PAGE_BYTES;
 
 use super::grain::{Grain, Walks};
+use super::huge::Huge;
 use super::space::{Kind, Space, Spot, Stretch};
+use crate::prefetch::Step;
 use crate::source::{self, PageSource};
 use crate::stats::Stats;
+use crate::sys::huge::HUGE_BYTES;
 use crate::sys::uffd::{Event, Memory};
 use crate::trace::{self, Trace};
 
 /// How much is read and placed at a time: whoever waits for the first page does not wait for the others.
 const PIECE: u64 = 128 << 10;
+
+/// A huge page that has more zero pages than this, an eighth, is not worth its memory: small ones take none.
+const MOST_ZEROS: u64 = HUGE_BYTES / PAGE_BYTES / 8;
 
 /// How long a process may go on changing its memory under a page that is to be placed.
 const CHANGING: Duration = Duration::from_secs(5);
@@ -92,9 +98,13 @@ pub(crate) struct Deliverer {
     waiting: VecDeque<Fault>,
     /// Kept, so that a fault allocates nothing.
     buffer: Vec<u8>,
+    /// Zeros for a page of hugetlbfs, made when the first is wanted.
+    zeros: Vec<u8>,
     events: Vec<Event>,
     stats: Stats,
     trace: Option<Arc<Trace>>,
+    /// If the memory is this process's own.
+    huge: Option<Huge>,
 }
 
 /// What is put in place.
@@ -122,8 +132,37 @@ impl Deliverer {
     ) -> Self {
         let walks = Walks::new(grain);
         let Place { memory, space, protect } = place;
-        let (waiting, events) = (VecDeque::new(), Vec::new());
-        Self { memory, space, protect, source, walks, waiting, buffer: Vec::new(), events, stats, trace }
+        let (waiting, events, zeros) = (VecDeque::new(), Vec::new(), Vec::new());
+        Self {
+            memory,
+            space,
+            protect,
+            source,
+            walks,
+            waiting,
+            buffer: Vec::new(),
+            zeros,
+            events,
+            stats,
+            trace,
+            huge: None,
+        }
+    }
+
+    /// Has memory placed in huge pages where the guest goes over it, as `wanted` says or it shows. Call only if the memory
+    /// is this process's own. Says whether there are huge pages.
+    pub(crate) fn use_huge_pages(&mut self, wanted: impl Iterator<Item = Step>) -> bool {
+        // Pages that are watched are small, so that each is seen.
+        let Some(mut huge) = Huge::new().ok().filter(|_| !self.protect) else { return false };
+        for Step { offset, len } in wanted {
+            let Some(spot) = self.space.find_offset(offset) else { continue };
+            let (address, _, page) = self.space.place(spot);
+            if page == PAGE_BYTES {
+                huge.expect(&(address..self.space.end(spot).min(address.saturating_add(len))));
+            }
+        }
+        self.huge = Some(huge);
+        true
     }
 
     /// The guest's memory, to be polled.
@@ -179,15 +218,11 @@ impl Deliverer {
             let (_, offset, page) = self.space.place(spot);
             let delivered = match self.space.kind(spot) {
                 Kind::There | Kind::Gone => self.insist(spot)?,
-                Kind::Missing | Kind::Removed => {
-                    let window = self.walks.window(fault.address);
-                    let stretch = self.space.alike(spot, &window);
-                    match self.deliver(&stretch) {
-                        // It may be a neighbour that cannot be had, which nobody has asked for yet.
-                        Err(Ended::Source { .. }) => self.insist(spot)?,
-                        delivered => delivered?,
-                    }
-                }
+                Kind::Missing | Kind::Removed => match self.deliver_around(spot, fault.address) {
+                    // It may be a neighbour that cannot be had, which nobody has asked for yet.
+                    Err(Ended::Source { .. }) => self.insist(spot)?,
+                    delivered => delivered?,
+                },
             };
             let took = fault.read_at.elapsed();
             self.stats.latency.observe(took.as_secs_f64());
@@ -195,6 +230,43 @@ impl Deliverer {
             self.record(trace::Cause::Fault { write: fault.write }, offset, delivered.max(page), took);
         }
         Ok(())
+    }
+
+    /// Delivers a page that is missing or removed, and what the guest is likely to touch next.
+    fn deliver_around(&mut self, spot: Spot, address: u64) -> Result<u64, Ended> {
+        let mut window = self.walks.window(address);
+        let Some(huge) = &self.huge else {
+            return self.deliver(&self.space.alike(spot, &window));
+        };
+        if let Some(place) = huge.expected(address).filter(|_| self.space.kind(spot) == Kind::Missing) {
+            let (start, offset, len) = self.space.alike(spot, &place).place(&self.space);
+            if len == HUGE_BYTES {
+                // Before the guest is woken, for it may be there at once.
+                self.expect_behind(spot, place.end);
+                let placed = self.put_huge(start, offset)?;
+                if placed > 0 {
+                    self.walks.given_to(place.end);
+                    return Ok(placed);
+                }
+            }
+        }
+        if self.walks.is_long(&window) {
+            // Where a huge page is to come there must be no small one.
+            let place = (window.start + 1).next_multiple_of(HUGE_BYTES);
+            window.end = window.end.min(place);
+            self.walks.given_to(window.end);
+            self.expect_behind(spot, window.end);
+        }
+        self.deliver(&self.space.alike(spot, &window))
+    }
+
+    /// The guest walks on from `end` of the region that `spot` lies in.
+    fn expect_behind(&mut self, spot: Spot, end: u64) {
+        let ((.., page), behind) = (self.space.place(spot), self.space.end(spot));
+        if let Some(huge) = self.huge.as_mut().filter(|_| page == PAGE_BYTES) {
+            let place = end.next_multiple_of(HUGE_BYTES);
+            huge.expect(&(place..behind.min(place + HUGE_BYTES)));
+        }
     }
 
     /// Delivers one page, whatever is known of it. One that was delivered before may have been asked for before it came,
@@ -247,11 +319,52 @@ impl Deliverer {
                 at += zeros;
                 continue;
             }
+            if len - at >= HUGE_BYTES && (address + at).is_multiple_of(HUGE_BYTES) {
+                let huge = self.put_huge(address + at, offset + at)?;
+                if huge > 0 {
+                    placed += huge;
+                    at += huge;
+                    continue;
+                }
+            }
             let piece = (len - at).min(PIECE.max(page));
             placed += self.read_and_put(address + at, offset + at, piece, page)?;
             at += piece;
         }
         Ok(placed)
+    }
+
+    /// Places a huge page where one is expected and nothing else is known to be. Says how many bytes were placed: none if
+    /// it is better done in pieces, or cannot be done.
+    fn put_huge(&mut self, address: u64, offset: u64) -> Result<u64, Ended> {
+        let Some(huge) = self.huge.as_mut().filter(|huge| huge.expected(address).is_some()) else {
+            return Ok(0);
+        };
+        if !huge.make() {
+            // Looking for one takes longer than placing small pages does.
+            self.huge = None;
+            return Ok(0);
+        }
+        let bytes = huge.staging.bytes();
+        self.source.read(offset, bytes).map_err(|source| Ended::Source { offset, source })?;
+        let zeros = bytes.chunks(PAGE_BYTES as usize).filter(|page| is_zero(page)).count() as u64;
+        if zeros > MOST_ZEROS {
+            return Ok(0);
+        }
+        match self.memory.move_in(address, &mut huge.staging) {
+            Ok(len) => {
+                self.space.set(address..address + len, Kind::There);
+                self.stats.copied.inc_by(len);
+                Ok(len)
+            }
+            // What is in the way is met again by whoever places it in pieces.
+            Err(Errno::EXIST | Errno::AGAIN | Errno::NOENT | Errno::BUSY) => Ok(0),
+            Err(errno) => {
+                tracing::debug!(%errno, "pages cannot be moved");
+                self.huge = None;
+                Ok(0)
+            }
+        }
     }
 
     /// Reads one piece and places it, its zero pages as such.
@@ -339,12 +452,17 @@ impl Deliverer {
     }
 
     /// Zeros of any kind of page.
-    fn zero(&self, address: u64, len: u64, page: u64) -> Result<u64, Errno> {
+    fn zero(&mut self, address: u64, len: u64, page: u64) -> Result<u64, Errno> {
         if page == PAGE_BYTES {
             return self.memory.zero(address, len);
         }
-        // hugetlbfs has no page of zeros that could be shared.
-        self.memory.copy(address, &vec![0; page as usize], self.protect)
+        // hugetlbfs has no page of zeros that could be shared. The kernel reads ours without taking a fault, and for what
+        // has never been touched it wants another huge page in between, which there may not be: so these are written.
+        if self.zeros.len() < page as usize {
+            self.zeros = vec![1; page as usize];
+            std::hint::black_box(&mut self.zeros).fill(0);
+        }
+        self.memory.copy(address, &self.zeros, self.protect)
     }
 
     fn count(&self, bytes: &Bytes<'_>, len: u64) {

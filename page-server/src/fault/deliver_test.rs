@@ -175,3 +175,104 @@ fn other_descriptors_are_told_apart() {
     let file = tempfile::tempfile().unwrap();
     assert!(Memory::new(file.into()).is_err());
 }
+
+/// A guest whose memory has room for `places` huge pages behind its first 2 MiB, and where they are.
+fn guest_of(places: usize) -> (Guest, usize) {
+    let guest = Guest::new((places + 2) * HUGE_BYTES as usize, PAGE).unwrap();
+    let past = guest.mapping(0).address % HUGE_BYTES;
+    (guest, (HUGE_BYTES - past) as usize)
+}
+
+/// However long they take.
+fn use_huge_pages(deliverer: &mut Deliverer, wanted: Option<Step>) -> bool {
+    let uses = deliverer.use_huge_pages(wanted.into_iter());
+    deliverer.huge.iter_mut().for_each(|huge| huge.most_time = Duration::MAX);
+    uses
+}
+
+/// Kilobytes of this process's memory between two addresses that are in huge pages; `None` where there never are any.
+fn huge_kib(guest: &Guest) -> Option<u64> {
+    let enabled = std::fs::read_to_string("/sys/kernel/mm/transparent_hugepage/enabled").ok()?;
+    if enabled.contains("[never]") {
+        return None;
+    }
+    let Mapping { address, len, .. } = guest.mapping(0);
+    let smaps = std::fs::read_to_string("/proc/self/smaps").unwrap();
+    let (mut inside, mut sum) = (false, 0);
+    for line in smaps.lines() {
+        let first = line.split(' ').next().unwrap();
+        if let Some((start, _)) = first.split_once('-') {
+            inside = (address..address + len).contains(&u64::from_str_radix(start, 16).unwrap());
+        } else if let Some(kib) = line.strip_prefix("AnonHugePages:").filter(|_| inside) {
+            sum += kib.trim().strip_suffix(" kB").unwrap().parse::<u64>().unwrap();
+        }
+    }
+    Some(sum)
+}
+
+#[test]
+fn a_guest_that_walks_on_is_given_huge_pages_with_the_same_bytes() {
+    let (guest, first) = guest_of(8);
+    let expected = Pattern { zero: 0, ..pattern(&guest) };
+    let mut deliverer = deliverer(&guest, Pattern { zero: 0, ..pattern(&guest) }, Grain::default());
+    let has_huge = use_huge_pages(&mut deliverer, None);
+    let pages = first / PAGE..first / PAGE + 8 * 512;
+    serve(&mut deliverer, || {
+        for page in pages.clone() {
+            assert_eq!(guest.byte(page * PAGE), expected.byte(page as u64), "page {page}");
+        }
+    })
+    .unwrap();
+    if let Some(kib) = huge_kib(&guest).filter(|_| has_huge) {
+        assert!(kib >= 6 * 2048, "{kib} KiB");
+        assert!(deliverer.stats().faults.get() < 20, "{}", deliverer.stats().faults.get());
+    }
+}
+
+#[test]
+fn what_is_wanted_comes_in_huge_pages_unless_many_of_them_are_zero() {
+    for (zero, expected) in [(3, 0), (64, 4 * 2048)] {
+        let (guest, first) = guest_of(4);
+        let source = Pattern { zero, ..pattern(&guest) };
+        let mut deliverer = deliverer(&guest, source, Grain::default());
+        let wanted = Step { offset: first as u64, len: 4 * HUGE_BYTES };
+        let has_huge = use_huge_pages(&mut deliverer, Some(wanted));
+        let delivered = deliverer.ahead(wanted.offset, wanted.len, trace::Cause::Prefetch).unwrap();
+        assert_eq!(delivered, wanted.len);
+        let expected_bytes = Pattern { zero, ..pattern(&guest) };
+        for page in (first / PAGE..first / PAGE + 4 * 512).step_by(5) {
+            assert_eq!(guest.byte(page * PAGE), expected_bytes.byte(page as u64), "page {page}");
+        }
+        if let Some(kib) = huge_kib(&guest).filter(|_| has_huge) {
+            assert_eq!(kib, expected, "one zero page in {zero}");
+        }
+    }
+}
+
+#[test]
+fn a_page_in_the_way_of_a_huge_one_stays() {
+    let (guest, first) = guest_of(1);
+    let mut deliverer = deliverer(&guest, Pattern { zero: 0, ..pattern(&guest) }, Grain::single());
+    serve(&mut deliverer, || guest.write(first + 7 * PAGE, 99)).unwrap();
+    use_huge_pages(&mut deliverer, Some(Step { offset: first as u64, len: HUGE_BYTES }));
+    // It is forgotten that the page was delivered, as it is after a takeover.
+    deliverer.space.set(0..u64::MAX, Kind::Missing);
+    deliverer.ahead(first as u64, HUGE_BYTES, trace::Cause::Prefetch).unwrap();
+    assert_eq!(guest.byte(first + 7 * PAGE), 99);
+    for page in [0, 6, 8, 511] {
+        assert_eq!(guest.byte(first + page * PAGE), ((first / PAGE + page) % 255) as u8 + 1);
+    }
+}
+
+#[test]
+fn where_huge_pages_are_dear_small_ones_come() {
+    let (guest, first) = guest_of(4);
+    let mut deliverer = deliverer(&guest, Pattern { zero: 0, ..pattern(&guest) }, Grain::default());
+    let wanted = Step { offset: first as u64, len: 4 * HUGE_BYTES };
+    if deliverer.use_huge_pages(std::iter::once(wanted)) {
+        deliverer.huge.iter_mut().for_each(|huge| huge.most_time = Duration::ZERO);
+    }
+    let delivered = deliverer.ahead(wanted.offset, wanted.len, trace::Cause::Prefetch).unwrap();
+    assert_eq!((delivered, huge_kib(&guest).unwrap_or(0)), (wanted.len, 0));
+    assert!(deliverer.huge.is_none());
+}

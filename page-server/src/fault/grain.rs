@@ -12,6 +12,9 @@ use std::ops::Range;
 /// How many walks are remembered.
 const WALKS: usize = 8;
 
+/// A guest that is given so much for a fault is expected to go on for as much as a huge page has.
+const LONG: u64 = 1 << 20;
+
 /// How much is delivered at least and at most, in bytes: powers of two, whole pages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Grain {
@@ -56,6 +59,19 @@ struct Walk {
 impl Walks {
     pub(crate) fn new(grain: Grain) -> Self {
         Self { grain, walks: Vec::with_capacity(WALKS + 1) }
+    }
+
+    /// Whether only a long walk is given so much.
+    pub(crate) fn is_long(&self, window: &Range<u64>) -> bool {
+        let given = window.end - window.start;
+        given >= LONG && given > self.grain.least
+    }
+
+    /// The walk that was met last has got everything up to `end`, rather than what [`Self::window`] said.
+    pub(crate) fn given_to(&mut self, end: u64) {
+        if let Some(walk) = self.walks.first_mut() {
+            walk.next = end;
+        }
     }
 
     /// What to deliver for a fault at `address`, which lies in it.

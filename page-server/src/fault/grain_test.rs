@@ -51,3 +51,18 @@ fn page_by_page_is_page_by_page() {
         assert_eq!(walks.window(address), address..address + 0x1000);
     }
 }
+
+#[test]
+fn a_walk_that_was_given_something_else_goes_on_behind_it() {
+    let mut walks = Walks::new(Grain::default());
+    walks.window(0x10_0000);
+    walks.given_to(0x20_0000);
+    assert_eq!(walks.window(0x20_0000), 0x20_0000..0x22_0000);
+}
+
+#[test]
+fn a_large_block_is_no_long_walk() {
+    let block = 0x10_0000..0x20_0000;
+    assert!(Walks::new(Grain::default()).is_long(&block));
+    assert!(!Walks::new(Grain { least: 1 << 20, most: 1 << 20 }).is_long(&block));
+}

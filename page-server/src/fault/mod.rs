@@ -4,6 +4,7 @@
 
 mod deliver;
 mod grain;
+mod huge;
 mod space;
 
 pub(crate) use deliver::{Deliverer, Ended, Place};

@@ -97,6 +97,12 @@ impl Space {
         (address + spot.at, offset + spot.at, page_bytes)
     }
 
+    /// The first address behind the region that a page lies in.
+    pub(crate) fn end(&self, spot: Spot) -> u64 {
+        let Mapping { address, len, .. } = self.regions[spot.region].mapping;
+        address + len
+    }
+
     pub(crate) fn kind(&self, spot: Spot) -> Kind {
         self.regions[spot.region].kind(spot.at)
     }

@@ -2,7 +2,10 @@ use std::io::{Read, Write};
 use std::os::fd::AsFd;
 use std::thread;
 
+use snapshot_format::WorkingSet;
 use snapshot_format::handoff::{FromServer, Hello, Mapping, VERSION};
+use snapshot_format::pages::PageCount;
+use snapshot_format::working_set::Run;
 
 use super::*;
 use crate::inline;
@@ -143,5 +146,30 @@ fn a_page_that_is_lost_is_told_and_where() {
         guest.release();
         let _ = stuck.join();
     });
+    server.join().unwrap();
+}
+
+/// What comes ahead waits for the guest to run, and then does not wait to be asked for.
+#[test]
+fn a_working_set_comes_with_the_first_fault() {
+    let guest = Guest::new(LEN as usize, 4096).unwrap();
+    let runs = [(100, 30), (10, 5)].map(|(first, pages)| Run { first, pages, written: false }).to_vec();
+    let set = WorkingSet::new(ID, runs, PageCount::from_bytes(LEN).unwrap()).unwrap();
+    let image =
+        Served::of_parts(Some(ID), Arc::new(Pattern { len: LEN, zero: 0, fails_from: u64::MAX }), Some(set));
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    let options = Options { grain: Grain::single(), ..Options::default() };
+    let server = inline::serve(ours, image, options).unwrap();
+    hand_over(&theirs, &guest, Some(hello())).unwrap();
+    thread::sleep(Duration::from_millis(50));
+    assert!(!guest.is_there(100 * 4096), "nobody has asked yet");
+    assert_eq!(guest.byte(200 * 4096), 201);
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !(10..15).chain(100..130).all(|page| guest.is_there(page * 4096)) {
+        assert!(Instant::now() < deadline, "the set does not come");
+        thread::yield_now();
+    }
+    assert!(!guest.is_there(9 * 4096) && !guest.is_there(130 * 4096), "nor does what is not in it");
+    drop(theirs);
     server.join().unwrap();
 }

@@ -127,6 +127,13 @@ pub(crate) struct Session {
 }
 
 impl Session {
+    /// The VM is this very process: huge pages can be made ready here and moved there.
+    pub(crate) fn serves_itself(&mut self) {
+        if self.deliverer.use_huge_pages(self.ahead.left()) {
+            self.ahead.prefer_huge_pages();
+        }
+    }
+
     /// Everything that was received, and what is served, put together.
     ///
     /// # Errors

@@ -80,7 +80,9 @@ impl Session {
                 last_fault = Some(Instant::now());
                 continue;
             }
-            if let Some(step) = self.ahead.next() {
+            // Not before the guest runs: until then its VM is being built, and has better uses for the processor.
+            let has_begun = self.deliverer.stats().faults.get() > 0;
+            if has_begun && let Some(step) = self.ahead.next() {
                 self.deliver_ahead(step)?;
                 continue;
             }

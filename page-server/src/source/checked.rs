@@ -97,6 +97,14 @@ impl<S: PageSource> Checked<S> {
         if known.get().is_some() {
             return self.inner.read(offset, buffer);
         }
+        let start = chunk * CHUNK_BYTES;
+        if buffer.len() as u64 == self.end(chunk) - start {
+            // There is room for all of it where it is wanted.
+            self.inner.read(start, buffer)?;
+            self.compare(chunk, buffer)?;
+            let _ = known.set(Known::of(buffer));
+            return Ok(());
+        }
         let reader = &self.readers[chunk as usize % READERS];
         // What a panic has left there is overwritten.
         let mut bytes = reader.lock().unwrap_or_else(PoisonError::into_inner);
@@ -104,20 +112,26 @@ impl<S: PageSource> Checked<S> {
             drop(bytes);
             return self.inner.read(offset, buffer);
         }
-        let start = chunk * CHUNK_BYTES;
         bytes.resize((self.end(chunk) - start) as usize, 0);
         self.inner.read(start, &mut bytes)?;
-        let stated = self.index.chunk_sums()[chunk as usize];
-        let computed = chunk_sum(start / PAGE_BYTES, &bytes);
-        if stated != computed {
-            let how = format!("checksum {computed:#018x}, the index says {stated:#018x}");
-            return Err(Error::Damaged { what: self.what.clone(), offset: start, how });
-        }
+        self.compare(chunk, &bytes)?;
         let at = (offset - start) as usize;
         buffer.copy_from_slice(&bytes[at..at + buffer.len()]);
         // Nobody else can have set it: the lock is ours.
         let _ = known.set(Known::of(&bytes));
         Ok(())
+    }
+
+    /// Whether `bytes` are those of chunk `chunk` that were saved.
+    fn compare(&self, chunk: u64, bytes: &[u8]) -> Result<(), Error> {
+        let start = chunk * CHUNK_BYTES;
+        let stated = self.index.chunk_sums()[chunk as usize];
+        let computed = chunk_sum(start / PAGE_BYTES, bytes);
+        if stated == computed {
+            return Ok(());
+        }
+        let how = format!("checksum {computed:#018x}, the index says {stated:#018x}");
+        Err(Error::Damaged { what: self.what.clone(), offset: start, how })
     }
 
     /// Whether chunk `chunk`, which nobody has read yet, is known to be empty: its sum says so and the source below as

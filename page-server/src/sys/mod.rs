@@ -5,8 +5,8 @@
 
 #![expect(unsafe_code, reason = "this is the one place for it: see the module's header")]
 
+pub(crate) mod huge;
 pub(crate) mod signals;
 #[cfg(any(test, feature = "testing"))]
-#[cfg_attr(not(feature = "testing"), expect(unreachable_pub, reason = "public where the feature is"))]
-pub mod testing;
+pub(crate) mod testing;
 pub(crate) mod uffd;

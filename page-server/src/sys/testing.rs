@@ -1,7 +1,7 @@
 //! Memory that somebody else has to fill: what a VMM has, without a guest.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr;
 
 use snapshot_format::handoff::Mapping;
@@ -127,5 +127,16 @@ impl Drop for Memory {
     fn drop(&mut self) {
         // SAFETY: the mapping is this value's, and nobody reaches it any more.
         unsafe { libc::munmap(self.start.cast(), self.len) };
+    }
+}
+
+/// A userfaultfd as it is before `UFFDIO_API`.
+pub(crate) fn unspoken() -> io::Result<OwnedFd> {
+    // SAFETY: a new descriptor; the call takes flags only.
+    let made = unsafe { libc::syscall(libc::SYS_userfaultfd, libc::O_CLOEXEC | libc::O_NONBLOCK) };
+    match i32::try_from(made) {
+        // SAFETY: the descriptor was made here, and nobody else has it.
+        Ok(fd) if fd >= 0 => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
+        _ => Err(io::Error::last_os_error()),
     }
 }

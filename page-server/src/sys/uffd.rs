@@ -5,6 +5,7 @@ use std::mem::size_of;
 use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
 
+use super::huge::{HUGE_BYTES, Staging};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl, readlink};
 use rustix::io::Errno;
 use userfaultfd::{Event as Raw, EventBuffer, ReadWrite, Uffd};
@@ -15,7 +16,7 @@ const BATCH: usize = 64;
 /// What `/proc` calls such a descriptor.
 const NAME: &str = "anon_inode:[userfaultfd]";
 
-/// `struct uffdio_copy` of linux/userfaultfd.h.
+/// `struct uffdio_copy` of linux/userfaultfd.h, and `struct uffdio_move`, which is alike.
 #[repr(C)]
 struct Copy {
     dst: u64,
@@ -44,6 +45,8 @@ const fn request(nr: u64, size: usize) -> u64 {
 
 const UFFDIO_COPY: u64 = request(0x03, size_of::<Copy>());
 const UFFDIO_ZEROPAGE: u64 = request(0x04, size_of::<Fill>());
+/// Since Linux 6.8.
+const UFFDIO_MOVE: u64 = request(0x05, size_of::<Copy>());
 /// Since Linux 6.6.
 const UFFDIO_POISON: u64 = request(0x08, size_of::<Fill>());
 const COPY_MODE_WP: u64 = 1 << 1;
@@ -118,6 +121,17 @@ impl Memory {
         // SAFETY: `arg` has the layout of struct uffdio_copy; `src` and `len` are a live slice's, which the kernel reads;
         // what it writes to is another process's memory, as that process has asked for.
         let done = unsafe { libc::ioctl(self.uffd.as_raw_fd(), UFFDIO_COPY as _, &raw mut arg) };
+        placed(done, arg.copy)
+    }
+
+    /// Puts the page that was made ready in `staging` at `address`, as it is: the huge page stays one if nothing was ever
+    /// there. Call only if the memory is this process's own: the kernel looks for `staging` in the process that the
+    /// descriptor is of. As [`Self::copy`].
+    pub(crate) fn move_in(&self, address: u64, staging: &mut Staging) -> Result<u64, Errno> {
+        let mut arg = Copy { dst: address, src: staging.address(), len: HUGE_BYTES, mode: 0, copy: 0 };
+        // SAFETY: `arg` has the layout of struct uffdio_move; the page that goes is one of `staging`, which is borrowed,
+        // and what is left of it there is zeros; the memory's owner has asked for what comes.
+        let done = unsafe { libc::ioctl(self.uffd.as_raw_fd(), UFFDIO_MOVE as _, &raw mut arg) };
         placed(done, arg.copy)
     }
 

@@ -52,7 +52,7 @@ fn right(mut guest: Guest) {
 
 /// Waits until each CPU has finished so many rounds.
 #[track_caller]
-fn rounds(guest: &mut Guest, rounds: usize) {
+pub(crate) fn rounds(guest: &mut Guest, rounds: usize) {
     let mut done = [0; 2];
     while done.iter().any(|done| *done < rounds) {
         let line = guest.next("load");

@@ -10,6 +10,7 @@ mod disks;
 mod endings;
 mod guest;
 mod identity;
+mod lazy;
 mod lines;
 mod lives;
 mod load;
@@ -85,6 +86,7 @@ fn main() -> ExitCode {
         case("bake_until_a_byte_from_a_program", ready::a_byte_from_a_program),
         case("bake_until_a_byte_from_a_shell", ready::a_byte_from_a_shell),
         case("twenty_snapshots_under_load", load::twenty_snapshots),
+        case("a_lazily_restored_guest_under_load_is_as_right_as_a_mapped_one", lazy::as_right_as_mapped),
     ];
     let code = rekindle_tests::main(cases, 2);
     shelf::clear();

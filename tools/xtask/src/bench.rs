@@ -1,4 +1,4 @@
-//! `cargo xtask bench`: builds `rekindle` and measures it, in the lab where this host has no KVM.
+//! `cargo xtask bench`: builds `rekindle` and `rekindle-pages` and measures it, in the lab where this host has no KVM.
 
 use std::ffi::OsString;
 use std::process::Command;
@@ -13,13 +13,16 @@ use crate::{lab, place, process, test};
 pub fn run(options: &lab::Options, args: &[OsString]) -> Result<u8> {
     packages::ensure(&packages::to_build()?)?;
     let mut program = Command::new("cargo");
-    process::run(program.args(["build", "--release", "--package", "vmm", "--bin", "rekindle"]))?;
+    let programs =
+        ["--package", "vmm", "--bin", "rekindle", "--package", "page-server", "--bin", "rekindle-pages"];
+    process::run(program.args(["build", "--release"]).args(programs))?;
     let benchmark = ["bench", "--no-run", "--package", "rekindle-benches", "--bench", "restore"];
     let built = test::cargo_build(&benchmark, true)?;
     let (_, benchmark) =
         built.into_iter().find(|(name, _)| name == "restore").context("cargo has built no benchmark")?;
     let mut command: Vec<OsString> =
         vec![benchmark.into(), "--program".into(), place::release().join("rekindle").into()];
+    command.extend(["--pages".into(), place::release().join("rekindle-pages").into()]);
     command.extend(args.iter().cloned());
 
     let kvm = Kvm::here();

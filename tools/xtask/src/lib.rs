@@ -13,3 +13,4 @@ pub mod lab;
 pub mod place;
 pub mod process;
 pub mod test;
+pub mod trace;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use xtask::{bench, check, demo, guests, lab, test};
+use xtask::{bench, check, demo, guests, lab, test, trace};
 
 /// The project's chores.
 #[derive(Parser)]
@@ -45,6 +45,8 @@ enum Chore {
         #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
         command: Vec<OsString>,
     },
+    /// Draws what a page server delivered, as `--trace` wrote it: addresses over time, as SVG
+    Trace(trace::Options),
     /// Downloads the stock kernels that the tests boot, and builds an initramfs for each test script
     Guests,
 }
@@ -68,6 +70,7 @@ fn run(chore: Chore) -> Result<u8> {
         Chore::Lab { options, command } => {
             lab::run(&options, &lab::Job::new(command), lab::Streams::default())
         }
+        Chore::Trace(options) => trace::run(&options).map(|()| 0),
         Chore::Guests => guests::run().map(|()| 0),
     }
 }

@@ -29,8 +29,9 @@ use totals::Outcome;
 const PACKAGE: &str = "rekindle-tests";
 /// What the names of tests begin with that boot a stock Linux.
 const STOCK: &str = "linux::";
-/// Tells the tests which `rekindle` to drive.
-const PROGRAM: &str = "REKINDLE_BIN";
+/// The programs that the tests drive: package, name, and the variable that tells the tests where it is.
+const PROGRAMS: [(&str, &str, &str); 2] =
+    [("vmm", "rekindle", "REKINDLE_BIN"), ("page-server", "rekindle-pages", "REKINDLE_PAGES_BIN")];
 
 /// What to leave out.
 #[derive(Args, Clone, Debug, Default)]
@@ -58,8 +59,8 @@ pub fn run(options: &Options) -> Result<bool> {
     packages::ensure(&packages::to_build()?)?;
     guests::prepare()?;
     let built = build()?;
-    let env: Vec<(OsString, OsString)> =
-        vec![(guests::VARIABLE.into(), place::guests().into()), (PROGRAM.into(), built.program.into())];
+    let mut env: Vec<(OsString, OsString)> = vec![(guests::VARIABLE.into(), place::guests().into())];
+    env.extend(built.programs.into_iter().map(|(variable, path)| (variable.into(), path.into())));
 
     let mut summary = Summary::default();
     let mut here = String::new();
@@ -140,7 +141,8 @@ pub fn unit_tests() -> Result<Ran> {
 
 /// What the tests on KVM are made of.
 struct Built {
-    program: PathBuf,
+    /// With the variables that name them.
+    programs: Vec<(&'static str, PathBuf)>,
     tests: Vec<PathBuf>,
 }
 
@@ -163,14 +165,18 @@ struct Profile {
     test: bool,
 }
 
-/// Builds `rekindle` and the test programs as users get them: unoptimised code is no use in software
-/// emulation.
+/// Builds the programs and their tests as users get them: unoptimised code is no use in software emulation. Each program by
+/// itself, because cargo gives packages that are built together each other's features.
 fn build() -> Result<Built> {
-    let program = cargo_build(&["build", "--release", "--package", "vmm", "--bin", "rekindle"], false)?;
-    let program = program.into_iter().find(|(name, _)| name == "rekindle");
-    let (_, program) = program.context("cargo built no `rekindle`")?;
+    let mut programs = Vec::new();
+    for (package, name, variable) in PROGRAMS {
+        let made = cargo_build(&["build", "--release", "--package", package, "--bin", name], false)?;
+        let made = made.into_iter().find(|(made, _)| made == name);
+        let (_, path) = made.with_context(|| format!("cargo built no `{name}`"))?;
+        programs.push((variable, path));
+    }
     let tests = cargo_build(&["test", "--release", "--package", PACKAGE, "--no-run"], true)?;
-    Ok(Built { program, tests: tests.into_iter().map(|(_, path)| path).collect() })
+    Ok(Built { programs, tests: tests.into_iter().map(|(_, path)| path).collect() })
 }
 
 /// Runs one cargo build; the names and paths of the programs it made: either the tests, or the others.

@@ -414,6 +414,20 @@ fn another_server_takes_over_and_what_the_first_left_unanswered_is_answered() {
     });
 }
 
+/// As a server does that has as many VMs as it may have.
+#[test]
+fn a_server_that_hangs_up_before_the_handshake_is_asked_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("pages");
+    let listener = UnixListener::bind(&path).unwrap();
+    let server = Server::connect(path.clone()).unwrap();
+    drop(listener.accept().unwrap());
+    drop(listener);
+    let _second = listen(&path, serve);
+    let memory = Memory::lazy(&index(), None, server, &options(Duration::from_secs(10))).unwrap();
+    assert_eq!(byte(&memory, HIGH), page_at(4 * MIB)[0]);
+}
+
 #[test]
 fn a_server_that_does_not_come_back_is_not_waited_for_beyond_the_limit() {
     let dir = tempfile::tempdir().unwrap();

@@ -192,7 +192,11 @@ impl Lazy {
         let loss = Arc::new(Loss { lost: OnceLock::new(), told: Signal::new()? });
         let handshake = handover::handshake(&ram, &placement, options)?;
         let pages = Arc::new(Pages::new(ram, placement, uffd, loss)?);
-        handover::hand_over(&server.stream, &handshake, pages.uffd()).map_err(Error::HandOver)?;
+        match handover::hand_over(&server.stream, &handshake, pages.uffd()) {
+            // It has hung up already, as it does on one VM too many: the watch finds that out, and looks for another.
+            Err(error) if is_hung_up(&error) && server.path.is_some() => {}
+            handed => handed.map_err(Error::HandOver)?,
+        }
         let watch = watch::start(Arc::clone(&pages), server, handshake, options.timeout, Arc::clone(&stop))?;
         Ok(Self { pages, stop, watch: Some(watch) })
     }
@@ -284,6 +288,10 @@ impl Knife {
 /// It may not, or the kernel cannot.
 pub fn check() -> Result<(), Error> {
     Uffd::new(Faults::Delivered).map(drop).map_err(Error::Uffd)
+}
+
+fn is_hung_up(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)
 }
 
 /// Which bytes of each region are zeros that nobody has to deliver: the chunks whose sum says so, the longest stretches
