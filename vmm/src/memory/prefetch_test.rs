@@ -5,7 +5,6 @@ use vm_memory::GuestAddress;
 
 use super::*;
 use crate::memory::RamRegion;
-use crate::sys::pagemap::PageMap;
 
 const PAGE: usize = 4096;
 
@@ -43,13 +42,29 @@ fn mapped() -> (GuestRam, Vec<Region>) {
 fn what_was_given_back_is_not_brought_in_again() {
     let (ram, placement) = mapped();
     let region = ram.iter().next().unwrap();
+    let map = PageMap::open().unwrap();
     assert!(region.take_back(100 * PAGE..110 * PAGE).unwrap());
     for (access, range) in [(Access::Write, 90..120), (Access::Read, 105..130)] {
         let bytes = range.start * PAGE_BYTES..range.end * PAGE_BYTES;
-        bring_in(&ram, &placement, bytes, access).unwrap();
+        bring_in((&ram, &map), &placement, bytes, access).unwrap();
     }
-    let private = PageMap::open().unwrap().private(region.host_address(), 512 * PAGE).unwrap();
+    let private = map.private(region.host_address(), 512 * PAGE).unwrap();
     assert_eq!(private, [90 * PAGE..100 * PAGE, 110 * PAGE..120 * PAGE]);
+}
+
+#[test]
+fn a_page_that_the_guest_has_read_meanwhile_is_not_replaced_under_it() {
+    let (ram, placement) = mapped();
+    let region = ram.iter().next().unwrap();
+    let map = PageMap::open().unwrap();
+    region.populate(&(100 * PAGE..101 * PAGE), Access::Read).unwrap();
+    let there = map.present(region.host_address(), 512 * PAGE).unwrap();
+    bring_in((&ram, &map), &placement, 0..512 * PAGE_BYTES, Access::Write).unwrap();
+    let private = map.private(region.host_address(), 512 * PAGE).unwrap();
+    assert!(
+        there.iter().all(|read| private.iter().all(|own| own.end <= read.start || read.end <= own.start))
+    );
+    assert!(there.iter().any(|read| read.contains(&(100 * PAGE))));
 }
 
 #[test]

@@ -232,14 +232,25 @@ impl RamRegion {
         }
     }
 
-    /// As [`Self::populate`], of what still lies below: what was taken back stays so, but for what is taken back in this
+    /// As [`Self::populate`], of what nobody has touched yet: what is there stays as it is, because to replace a page under
+    /// a guest that reads it costs more than it saves. What was taken back stays so, but for what is taken back in this
     /// very moment, which may take space again.
-    pub(crate) fn populate_below(&self, bytes: &Range<usize>, access: Access) -> io::Result<()> {
+    pub(crate) fn populate_ahead(
+        &self,
+        map: &PageMap,
+        bytes: &Range<usize>,
+        access: Access,
+    ) -> io::Result<()> {
         let parts = match &self.below {
-            Below::Nothing => return self.populate(bytes, access),
+            Below::Nothing => std::iter::once(bytes.clone()).collect(),
             Below::File(holes) | Below::Delivered { holes, .. } => lock(holes).outside(bytes),
         };
-        parts.iter().try_for_each(|part| self.populate(part, access))
+        for part in parts {
+            for missing in map.missing(self.host_address() + part.start, part.len())? {
+                self.populate(&(part.start + missing.start..part.start + missing.end), access)?;
+            }
+        }
+        Ok(())
     }
 
     /// Takes all of the memory away for good: whoever touches it from here on gets SIGBUS, or EFAULT from the kernel.
