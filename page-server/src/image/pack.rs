@@ -2,13 +2,18 @@
 
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 
 use snapshot_format::pages::pack::{Entry, FRAME_BYTES, frames_start};
-use snapshot_format::pages::{ChunkSums, PAGE_BYTES, PackIndex, PageCount};
+use snapshot_format::pages::{
+    CHUNK_BYTES, CHUNK_PAGES, ChunkSums, PAGE_BYTES, PackIndex, PageCount, runs_to_write,
+};
 
 use super::Error;
 use crate::source::{Encoder, PageSource, is_zero};
+
+const PAGE: usize = PAGE_BYTES as usize;
 
 /// What packing has come to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,22 +60,43 @@ pub fn unpack_memory(source: &dyn PageSource, out: &File) -> Result<ChunkSums, E
     let pages = PageCount::from_bytes(source.len()).expect("a source has the length of a memory file");
     let mut sums = ChunkSums::new(pages);
     out.set_len(source.len()).map_err(|source| Error::Write { offset: 0, source })?;
+    // What was read of a chunk, up to its last frame with data, and which of its pages have data.
+    let (mut chunk, mut data) = (vec![0; CHUNK_BYTES as usize], Vec::with_capacity(CHUNK_PAGES as usize));
     each_frame(source, |offset, memory| {
-        let (bytes, _) = memory.unwrap_or_default().as_chunks::<{ PAGE_BYTES as usize }>();
-        // Neighbours with data are written at once.
-        let mut run = 0..0;
-        for (number, page) in bytes.iter().enumerate() {
-            let data = sums.add(offset / PAGE_BYTES + number as u64, page).expect("within the file");
-            if data && run.end == number && !run.is_empty() {
-                run.end += 1;
-            } else if data {
-                write(out, bytes[run.clone()].as_flattened(), offset + run.start as u64 * PAGE_BYTES)?;
-                run = number..number + 1;
+        let start = offset - offset % CHUNK_BYTES;
+        let len = CHUNK_BYTES.min(source.len() - start) as usize;
+        if let Some(memory) = memory {
+            let at = (offset - start) as usize;
+            zeros_until(at, &mut chunk, &mut data);
+            chunk[at..at + memory.len()].copy_from_slice(memory);
+            let (pages, _) = memory.as_chunks::<PAGE>();
+            for (number, page) in (offset / PAGE_BYTES..).zip(pages) {
+                data.push(sums.add(number, page).expect("within the file"));
             }
         }
-        write(out, bytes[run.clone()].as_flattened(), offset + run.start as u64 * PAGE_BYTES)
+        let is_last = offset + FRAME_BYTES >= start + len as u64;
+        if is_last && !data.is_empty() {
+            zeros_until(len, &mut chunk, &mut data);
+            write_chunk(out, &chunk, &data, start)?;
+            data.clear();
+        }
+        Ok(())
     })?;
     Ok(sums)
+}
+
+/// Adds pages of zeros to the pages of `chunk` that `data` speaks of, up to `end`.
+fn zeros_until(end: usize, chunk: &mut [u8], data: &mut Vec<bool>) {
+    chunk[data.len() * PAGE..end].fill(0);
+    data.resize(end / PAGE, false);
+}
+
+/// Writes the pages of a chunk that `data` speaks of, less those that are to be a hole.
+fn write_chunk(out: &File, chunk: &[u8], data: &[bool], offset: u64) -> Result<(), Error> {
+    for Range { start, end } in runs_to_write(data) {
+        write(out, &chunk[start * PAGE..end * PAGE], offset + (start * PAGE) as u64)?;
+    }
+    Ok(())
 }
 
 /// The checksums of all of `source`.

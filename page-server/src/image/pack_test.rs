@@ -3,7 +3,7 @@
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 
-use snapshot_format::pages::data_extents;
+use snapshot_format::pages::{CHUNK_BYTES, PAGE_BYTES, PageCount, data_extents};
 use snapshot_format::testing::samples;
 
 use super::*;
@@ -41,6 +41,26 @@ fn memory_comes_back_byte_for_byte_and_hole_for_hole() {
     assert_eq!(copy.metadata().unwrap().blocks(), std::fs::metadata(at("memory")).unwrap().blocks());
     let region = samples::memory_index().regions()[0];
     assert_eq!(MemoryIndex::new(vec![region], sums).unwrap().data_pages(), 8);
+}
+
+/// As the snapshot wrote it, so that the page cache can keep it as a huge page.
+#[test]
+fn a_chunk_that_is_nearly_full_comes_back_in_one_piece() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("memory");
+    let file = File::create(&path).unwrap();
+    file.set_len(3 * CHUNK_BYTES).unwrap();
+    // Without a frame in the middle and one at the end of the second chunk; the third has a page more than nothing.
+    for page in (512..768).chain(784..1008).chain([1024]) {
+        file.write_all_at(&[page as u8 | 1; PAGE_BYTES as usize], page * PAGE_BYTES).unwrap();
+    }
+    let copy = tempfile::tempfile().unwrap();
+    unpack_memory(&MemoryFile::open(&path).unwrap(), &copy).unwrap();
+    let extents = data_extents(&copy, PageCount::from_bytes(3 * CHUNK_BYTES).unwrap()).unwrap();
+    assert_eq!(extents, [CHUNK_BYTES..2 * CHUNK_BYTES + PAGE_BYTES]);
+    let mut bytes = vec![1; 3 * CHUNK_BYTES as usize];
+    copy.read_exact_at(&mut bytes, 0).unwrap();
+    assert_eq!(bytes, std::fs::read(&path).unwrap());
 }
 
 #[test]

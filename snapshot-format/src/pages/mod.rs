@@ -22,6 +22,7 @@ mod layout;
 pub mod pack;
 mod sums;
 mod verify;
+mod write;
 
 #[cfg(test)]
 mod index_test;
@@ -37,6 +38,7 @@ pub use layout::{FileOffset, Gpa, PageCount, Region};
 pub use pack::PackIndex;
 pub use sums::{ChunkSums, chunk_sum, page_sum};
 pub use verify::{GuestRanges, check_sums, verify};
+pub use write::runs_to_write;
 
 /// Bytes of a page.
 pub const PAGE_BYTES: u64 = 4096;

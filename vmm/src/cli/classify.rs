@@ -112,7 +112,9 @@ fn of_lazy(error: &lazy::Error) -> (Exit, Option<String>) {
             let hint = "start it first: `rekindle-pages serve --socket PATH IMAGE`";
             (Exit::Failed, Some(hint.to_owned()))
         }
-        lazy::Error::Deliver { .. } => (Exit::GuestFailed, Some(lazy::Lost::HINT.to_owned())),
+        lazy::Error::Lost(_) | lazy::Error::Deliver { .. } => {
+            (Exit::GuestFailed, Some(lazy::Lost::HINT.to_owned()))
+        }
         lazy::Error::Handshake(_) | lazy::Error::HandOver(_) | lazy::Error::Watch(_) => (Exit::Failed, None),
     }
 }

@@ -17,7 +17,7 @@ pub(crate) enum Exit {
     Damaged = 3,
     /// This host or this build cannot run the image or the guest.
     Unsupported = 4,
-    /// The guest failed: triple fault, panic, no readiness in time.
+    /// The guest failed: triple fault, panic, no readiness in time, a page of its memory that cannot be had.
     GuestFailed = 5,
 }
 
@@ -29,7 +29,7 @@ Exit codes:
   2  bad usage
   3  the image is damaged or not an image
   4  this host or build cannot run the image
-  5  the guest failed (triple fault, panic, not ready in time)";
+  5  the guest failed (triple fault, panic, not ready in time, memory lost)";
 
 impl Exit {
     /// The code that a VM sent with its fault.

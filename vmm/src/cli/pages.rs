@@ -1,7 +1,6 @@
 //! Who delivers the pages of a guest that is restored lazily: the page server at a socket, or a thread of this process,
 //! which speaks with the VM in the same way.
 
-use std::fs::File;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,6 +12,8 @@ use page_server::session::Options;
 use page_server::trace::Trace;
 use vmm::memory::lazy::Server;
 
+use super::written::Written;
+
 /// The page server at `socket`, or else one for `image` alone, which writes its faults to `trace`.
 pub(super) fn server(socket: Option<PathBuf>, image: &Path, trace: Option<&Path>) -> Result<Server> {
     if let Some(path) = socket {
@@ -20,7 +21,7 @@ pub(super) fn server(socket: Option<PathBuf>, image: &Path, trace: Option<&Path>
     }
     let served = Served::open(image, &Default::default())
         .with_context(|| format!("cannot serve the memory of image `{}`", image.display()))?;
-    let trace = trace.map(start_trace).transpose()?.map(Arc::new);
+    let trace = trace.map(|path| start_trace(path, image)).transpose()?.map(Arc::new);
     let (ours, theirs) = UnixStream::pair().context("cannot make a pair of sockets")?;
     let options = Options { trace, ..Options::default() };
     // It ends with the VM, whose end of the pair is closed then.
@@ -28,8 +29,11 @@ pub(super) fn server(socket: Option<PathBuf>, image: &Path, trace: Option<&Path>
     Ok(Server { stream: ours, path: None })
 }
 
-fn start_trace(path: &Path) -> Result<Trace> {
-    let failed = || format!("cannot write a trace to `{}`", path.display());
-    let file = File::create(path).with_context(failed)?;
-    Trace::new(file).with_context(failed)
+fn start_trace(path: &Path, image: &Path) -> Result<Trace> {
+    let written = Written::open(path, "the trace", Some(image))?;
+    written.empty()?;
+    written
+        .file()
+        .and_then(Trace::new)
+        .with_context(|| format!("cannot write the trace to `{}`", path.display()))
 }

@@ -36,12 +36,21 @@ pub struct GuestFacts {
 /// A VM without vCPUs.
 #[derive(Debug)]
 pub struct Frame {
-    // Declared before the memory that KVM maps, so that the descriptor closes first.
+    // Declared before the memory that KVM maps, so that the descriptor closes first; and before that the memory lets
+    // everybody go who waits for a page of it: see `drop`.
     pub(crate) vm: VmFd,
     pub(crate) chipset: Chipset,
     pub(crate) memory: Memory,
     /// What KVM has for this VM's vCPUs.
     pub(crate) traits: Traits,
+}
+
+impl Drop for Frame {
+    /// KVM asks for missing pages on threads of the kernel's (`async_pf_execute`), and a VM is gone only when they are
+    /// through: nobody is to keep them waiting any more.
+    fn drop(&mut self) {
+        self.memory.let_go();
+    }
 }
 
 /// Takes the performance counters from the guest, where the kernel can: their state is not saved, and on AMD no CPUID

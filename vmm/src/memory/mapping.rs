@@ -1,7 +1,7 @@
 //! One VM's view of its memory.
 
 use std::ops::Range;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use kvm_ioctls::VmFd;
 use snapshot_format::pages::{FileOffset, Gpa, PageCount, Region};
@@ -9,7 +9,7 @@ use snapshot_format::{MemoryIndex, WorkingSet};
 use vm_memory::{GuestAddress, GuestMemoryBackend, GuestMemoryRegion};
 
 use super::layout::{self, RamLayout};
-use super::lazy::{self, Lazy, Loss};
+use super::lazy::{self, Knife, Lazy, Loss};
 use super::prefetch::Prefetch;
 use super::touched::Touched;
 use super::{Error, GuestRam, Image, RamRegion};
@@ -181,10 +181,14 @@ impl Memory {
     /// zero, or as in [`Self::base`].
     ///
     /// Where there is no image here to take the rest from, all of it is brought in first, which takes as long as the page
-    /// server does.
-    pub fn own_pages(&self, _at_rest: &Quiesced<'_>) -> Result<Vec<OwnRun>, Error> {
+    /// server does. If `wanted` says meanwhile that nobody wants it any more, what comes of this is of no use.
+    pub fn own_pages(
+        &self,
+        _at_rest: &Quiesced<'_>,
+        wanted: &dyn Fn() -> bool,
+    ) -> Result<Vec<OwnRun>, Error> {
         match &self.backing {
-            Backing::Lazy(lazy, None) => lazy.fetch_all().map_err(Error::Lazy)?,
+            Backing::Lazy(lazy, None) => lazy.fetch_all(wanted).map_err(Error::Lazy)?,
             // What it brings in while the guest stands still is more to copy.
             Backing::PrivateFile { prefetch, .. } => drop(take(prefetch)),
             Backing::Lazy(..) | Backing::Anonymous => {}
@@ -196,6 +200,34 @@ impl Memory {
             runs.extend(ranges.into_iter().map(|bytes| OwnRun { region: index, bytes }));
         }
         Ok(runs)
+    }
+
+    /// For as long as what this gives lives, the memory is not taken away because a page of it is lost. Only pages that
+    /// are there may be touched meanwhile.
+    ///
+    /// # Errors
+    /// It is gone.
+    pub fn keep(&self, _at_rest: &Quiesced<'_>) -> Result<Option<MutexGuard<'_, ()>>, Error> {
+        match &self.backing {
+            Backing::Lazy(lazy, _) => lazy.keep().map(Some).map_err(Error::Lazy),
+            Backing::Anonymous | Backing::PrivateFile { .. } => Ok(None),
+        }
+    }
+
+    /// What ends the waiting for pages, if pages are delivered.
+    pub fn knife(&self) -> Option<Knife> {
+        match &self.backing {
+            Backing::Lazy(lazy, _) => Some(lazy.knife()),
+            Backing::Anonymous | Backing::PrivateFile { .. } => None,
+        }
+    }
+
+    /// Lets everybody go who waits for a page that is to be delivered. Call only when nobody uses the memory any more.
+    pub(crate) fn let_go(&mut self) {
+        match &mut self.backing {
+            Backing::Lazy(lazy, _) => lazy.let_go(),
+            Backing::Anonymous | Backing::PrivateFile { .. } => {}
+        }
     }
 
     /// What lies in no image below any more, because the guest has given it back, or never has: but for

@@ -201,7 +201,10 @@ impl Plan {
         time.lap("devices");
         if let Some((recording, limit)) = recording {
             recording.start(vm.memory(), subject, limit).map_err(Error::Record)?;
-        } else if prefetch && let Err(error) = vm.memory().prefetch(move || subject.working_set()) {
+        } else if prefetch
+            && subject.may_have_working_set()
+            && let Err(error) = vm.memory().prefetch(move || subject.working_set())
+        {
             tracing::debug!(%error, "guest memory is not prefetched");
         }
         Ok(vm)

@@ -48,6 +48,11 @@ pub struct Recorded {
 }
 
 impl Subject {
+    /// Whether there is a set to be looked at, which is worth a thread: most images have none.
+    pub(super) fn may_have_working_set(&self) -> bool {
+        !matches!(self.dir.part(dir::WORKING_SET), Ok(None))
+    }
+
     /// The set that the image has already. One that cannot be used is none.
     pub(super) fn working_set(&self) -> Option<WorkingSet> {
         let set = self.dir.working_set(self.image_id, self.file_pages);

@@ -9,7 +9,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use snapshot_format::MemoryIndex;
-use snapshot_format::pages::{CHUNK_BYTES, ChunkSums, PAGE_BYTES, PageCount, Region, data_extents};
+use snapshot_format::pages::{
+    CHUNK_BYTES, ChunkSums, PAGE_BYTES, PageCount, Region, data_extents, runs_to_write,
+};
 use vm_memory::{Bytes, MemoryRegionAddress};
 
 use super::{Cancelled, Error, Summary};
@@ -21,13 +23,8 @@ const PAGE: usize = PAGE_BYTES as usize;
 /// How much is read and checked at a time: small enough to stay in the second-level cache between the two.
 const PIECE: usize = 256 << 10;
 
-/// How much is written at a time: a chunk of the file. A file system with large folios (ext4 since Linux 6.16, XFS) then
-/// keeps it in the page cache as one huge page, which a restore maps by one fault in place of 512.
+/// How much is written at a time: a chunk of the file, which may have to be written as one piece ([`runs_to_write`]).
 const CHUNK: usize = CHUNK_BYTES as usize;
-
-/// From how many data pages on a chunk is written whole, its zero pages too, so that it can be a huge page: with all but
-/// an eighth of them, the file takes an eighth more than it must at most.
-const DENSE: usize = CHUNK / PAGE * 7 / 8;
 
 /// Where the pages go, and whether they are still wanted.
 #[derive(Clone, Copy)]
@@ -83,9 +80,13 @@ pub(super) fn copy_own(
         base: memory.base().cloned(),
     };
     let mut buffer = vec![0; CHUNK];
-    for run in memory.own_pages(at_rest).map_err(Error::Memory)? {
+    let own = memory.own_pages(at_rest, &|| !(target.cancelled)()).map_err(Error::Memory)?;
+    target.go_on()?;
+    let kept = memory.keep(at_rest).map_err(Error::Memory)?;
+    for run in own {
         copied.copy_run(memory, &run, &mut buffer, target)?;
     }
+    drop(kept);
     // What the guest has given back is nothing that it shares with its image any more.
     for run in memory.given_back(at_rest) {
         copied.settle(&run);
@@ -179,30 +180,13 @@ impl Copied {
         Ok(())
     }
 
-    /// Writes the pages that have data, neighbours together; all of a chunk that is nearly full.
+    /// Writes what is to be written of a chunk, or of a part of one.
     fn write_chunk(&self, offset: u64, bytes: &[u8], data: &[bool], target: Target<'_>) -> Result<(), Error> {
-        if data.iter().filter(|data| **data).count() >= DENSE {
-            return self.write_run(offset, bytes, 0..bytes.len(), target);
-        }
-        let mut page = 0;
-        for run in data.chunk_by(|a, b| a == b) {
-            let end = page + run.len();
-            if run.first() == Some(&true) {
-                self.write_run(offset, bytes, page * PAGE..end * PAGE, target)?;
-            }
-            page = end;
+        for Range { start, end } in runs_to_write(data) {
+            let (run, at) = (&bytes[start * PAGE..end * PAGE], offset + (start * PAGE) as u64);
+            self.file.write_all_at(run, at).map_err(target.write_failed())?;
         }
         Ok(())
-    }
-
-    fn write_run(
-        &self,
-        offset: u64,
-        piece: &[u8],
-        run: Range<usize>,
-        target: Target<'_>,
-    ) -> Result<(), Error> {
-        self.file.write_all_at(&piece[run.clone()], offset + run.start as u64).map_err(target.write_failed())
     }
 
     /// The index of the file, once every page is in it.

@@ -2,6 +2,8 @@
 
 use std::mem;
 use std::sync::Arc;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
 use std::time::Duration;
 
 use vmm_sys_util::eventfd::EventFd;
@@ -11,10 +13,14 @@ use crate::device::DeviceSet;
 use crate::device::virtio::balloon::Valve;
 use crate::lifecycle::StopReason;
 use crate::machine::{PausedVm, RunningVm};
-use crate::sys::leftover;
+use crate::memory::lazy::Knife;
+use crate::sys::{leftover, signals};
 
 /// How long the end of a VM waits for a reader of the console that is slow.
 const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// How long the end of a VM waits for a thread that may be waiting for a page.
+const PATIENCE: Duration = Duration::from_millis(500);
 
 /// A VM, or what is left of it.
 pub(super) struct Life {
@@ -26,6 +32,8 @@ pub(super) struct Life {
     valve: Option<Arc<Valve>>,
     /// Its RAM.
     memory_bytes: u64,
+    /// Ends the waiting for pages, if pages are delivered.
+    knife: Option<Knife>,
 }
 
 enum State {
@@ -41,9 +49,11 @@ impl Life {
         let devices = vm.devices().clone();
         let valve = vm.virtio().valve().cloned();
         let memory_bytes = vm.memory().placement().iter().map(|region| region.pages().bytes()).sum();
+        let knife = vm.memory().knife();
         let running = vm.resume().map_err(Error::Machine)?;
         let returned = Arc::clone(running.returned());
-        Ok(Self { state: State::Running(Box::new(running)), returned, devices, valve, memory_bytes })
+        let state = State::Running(Box::new(running));
+        Ok(Self { state, returned, devices, valve, memory_bytes, knife })
     }
 
     /// Readable when a vCPU thread has returned.
@@ -130,7 +140,10 @@ impl Life {
 
     /// Stops the guest for good and writes out what its console still holds.
     pub(super) fn end(&mut self) {
-        self.state = State::Gone;
+        match (mem::replace(&mut self.state, State::Gone), &self.knife) {
+            (State::Running(vm), Some(knife)) if knife.may_be_needed() => stop_soon(vm, knife),
+            (state, _) => drop(state),
+        }
         let lost = self.devices.serial().flush(LAST_WORDS);
         if lost > 0 {
             tracing::warn!(bytes = lost, "nobody took the guest's last console output");
@@ -146,5 +159,27 @@ impl Life {
             serial.flush(LAST_WORDS);
         }
         leftover::remove_all();
+    }
+}
+
+/// Stops a VM whose devices may be waiting for pages that do not come, which nothing else ends than that they do. It has
+/// a moment to end in good order; then its memory is taken away, and threads that still stand in it are left alone.
+fn stop_soon(vm: Box<RunningVm>, knife: &Knife) {
+    let (hold, ended) = mpsc::channel::<()>();
+    let stop = move || {
+        signals::leave_to_others();
+        drop(vm);
+        drop(hold);
+    };
+    if let Err(error) = thread::Builder::new().name("stop".to_owned()).spawn(stop) {
+        // The VM went with what could not be started.
+        return tracing::debug!(%error, "the VM was stopped without a thread for that");
+    }
+    let is_over = || ended.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Disconnected);
+    if !is_over() {
+        knife.cut();
+        if !is_over() {
+            leftover::remove_all();
+        }
     }
 }

@@ -236,6 +236,15 @@ impl Supervisor<'_> {
         }
     }
 
+    /// Ends the VM if a page is lost. A guest without memory is neither stopped nor started: a thread of its devices that
+    /// has found that out stands still, and would be waited for.
+    fn ends_for_loss(&mut self) -> bool {
+        let lost = self.lost();
+        let is_lost = lost.is_some();
+        lost.into_iter().for_each(|lost| self.end(Err(Error::Pages(lost))));
+        is_lost
+    }
+
     fn lost(&self) -> Option<Lost> {
         self.loss.as_ref().and_then(|loss| loss.get()).cloned()
     }
@@ -264,6 +273,9 @@ impl Supervisor<'_> {
     /// itself or cannot go on: then that is how its life ends, unless it fell over memory that it no longer has, which
     /// says more.
     fn pause(&mut self) -> bool {
+        if self.ends_for_loss() {
+            return false;
+        }
         match self.life.pause() {
             Ok(None) => true,
             Ok(Some((reason, vm))) => {
@@ -281,6 +293,9 @@ impl Supervisor<'_> {
 
     /// Lets the guest run again, and its console be fed.
     fn resume(&mut self, ops: &mut EventOps<'_>) {
+        if self.ends_for_loss() {
+            return;
+        }
         if let Err(e) = self.life.resume() {
             self.end(Err(e));
         }

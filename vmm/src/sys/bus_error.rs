@@ -27,7 +27,7 @@ const MESSAGE: &[u8] = b"error: a page of guest memory could not be read (SIGBUS
     hint: `rekindle verify IMAGE`; never modify an image that is in use\n";
 
 /// For how long a thread that was struck leaves the end of the process to others, in seconds.
-const MOMENT: libc::time_t = 3;
+const MOMENT: libc::time_t = 1;
 
 /// The terminal on stdin as it was when the handler was installed.
 static TERMINAL: OnceLock<libc::termios> = OnceLock::new();

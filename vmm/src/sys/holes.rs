@@ -34,6 +34,22 @@ impl Holes {
         self.ranges.range(at + 1..).next().map(|(start, _)| *start)
     }
 
+    /// What of `range` is in no hole, in order.
+    pub(crate) fn outside(&self, range: &Range<usize>) -> Vec<Range<usize>> {
+        let (mut at, mut outside) = (range.start, Vec::new());
+        while at < range.end {
+            match self.end_of(at) {
+                Some(end) => at = end,
+                None => {
+                    let end = self.next_after(at).unwrap_or(range.end).min(range.end);
+                    outside.push(at..end);
+                    at = end;
+                }
+            }
+        }
+        outside
+    }
+
     /// Adds a range that is not empty.
     pub(crate) fn insert(&mut self, range: Range<usize>) {
         let Range { mut start, mut end } = range;

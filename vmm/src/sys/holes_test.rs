@@ -48,3 +48,20 @@ fn a_place_is_in_a_hole_or_before_one() {
     );
     assert_eq!([0, 4, 8, 20].map(|at| holes.next_after(at)), [Some(4), Some(20), Some(20), None]);
 }
+
+#[test]
+fn what_is_in_no_hole_is_told() {
+    let mut holes = Holes::default();
+    holes.insert(10..20);
+    holes.insert(30..40);
+    for (range, outside) in [
+        (0..50, vec![0..10, 20..30, 40..50]),
+        (12..18, vec![]),
+        (10..31, std::iter::once(20..30).collect()),
+        (5..15, std::iter::once(5..10).collect()),
+        (41..45, std::iter::once(41..45).collect()),
+        (7..7, vec![]),
+    ] {
+        assert_eq!(holes.outside(&range), outside, "{range:?}");
+    }
+}

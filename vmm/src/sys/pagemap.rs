@@ -129,6 +129,11 @@ impl PageMap {
         scan(&self.0, Kind::Written, start, len)
     }
 
+    /// The pages that are neither in memory nor in swap; as [`private_pages`].
+    pub(crate) fn missing(&self, start: usize, len: usize) -> io::Result<Vec<Range<usize>>> {
+        self.find(Kind::Missing, start, len)
+    }
+
     /// The first pages that are neither in memory nor in swap, up to the next that is: at most `len` bytes from `start`,
     /// relative to it.
     pub(crate) fn first_missing(&self, start: usize, len: usize) -> io::Result<Option<Range<usize>>> {

@@ -195,6 +195,18 @@ impl RamRegion {
         Ok(())
     }
 
+    /// Lets everybody go who waits for a page: what is missing is zero from here on.
+    pub(crate) fn let_go(&self, map: &PageMap) -> io::Result<()> {
+        let Below::Delivered { uffd, .. } = &self.below else { return Ok(()) };
+        let (start, len) = (self.host_address(), self.mapping.len());
+        if !uffd.tracks_writes() {
+            return uffd.unregister(start, len);
+        }
+        // The pages that are there stay registered, or all of them would count as written.
+        let missing = map.missing(start, len)?;
+        missing.into_iter().try_for_each(|range| uffd.unregister(start + range.start, range.len()))
+    }
+
     /// Has the pages of a part brought in, as if they had all been touched. `bytes` are offsets in the region. Waits for
     /// pages that somebody is to deliver.
     ///
@@ -218,6 +230,27 @@ impl RamRegion {
                 error => return Err(error),
             }
         }
+    }
+
+    /// As [`Self::populate`], of what nobody has touched yet: what is there stays as it is, because to replace a page under
+    /// a guest that reads it costs more than it saves. What was taken back stays so, but for what is taken back in this
+    /// very moment, which may take space again.
+    pub(crate) fn populate_ahead(
+        &self,
+        map: &PageMap,
+        bytes: &Range<usize>,
+        access: Access,
+    ) -> io::Result<()> {
+        let parts = match &self.below {
+            Below::Nothing => std::iter::once(bytes.clone()).collect(),
+            Below::File(holes) | Below::Delivered { holes, .. } => lock(holes).outside(bytes),
+        };
+        for part in parts {
+            for missing in map.missing(self.host_address() + part.start, part.len())? {
+                self.populate(&(part.start + missing.start..part.start + missing.end), access)?;
+            }
+        }
+        Ok(())
     }
 
     /// Takes all of the memory away for good: whoever touches it from here on gets SIGBUS, or EFAULT from the kernel.

@@ -48,6 +48,11 @@ impl Uffd {
         Ok(Self { fd: builder.create().map_err(errno)?, faults })
     }
 
+    /// Whether pages that are delivered tell whether they were written.
+    pub(crate) fn tracks_writes(&self) -> bool {
+        self.faults == Faults::DeliveredAndTracked
+    }
+
     /// Registers `len` bytes from `start`, whole pages of this process. Those that are there stay as they are.
     pub(crate) fn register(&self, start: usize, len: usize) -> io::Result<()> {
         let mode = match self.faults {

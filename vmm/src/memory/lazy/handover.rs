@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
+use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags,
     SocketType, connect as connect_to, sendmsg, socket_with,
@@ -53,6 +54,10 @@ pub(super) fn hand_over(stream: &UnixStream, handshake: &[u8], uffd: impl AsFd) 
 pub(super) fn connect(path: &Path) -> io::Result<UnixStream> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
-    connect_to(&socket, &SocketAddrUnix::new(path)?)?;
-    Ok(socket.into())
+    match connect_to(&socket, &SocketAddrUnix::new(path)?) {
+        Ok(()) => Ok(socket.into()),
+        // By this number, anybody would take it for a shortage of this process's.
+        Err(Errno::AGAIN) => Err(io::Error::other("too many wait to be taken there")),
+        Err(errno) => Err(errno.into()),
+    }
 }

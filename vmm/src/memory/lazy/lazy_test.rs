@@ -8,7 +8,7 @@ use snapshot_format::MemoryIndex;
 use snapshot_format::handoff::FromServer;
 use snapshot_format::pages::{ChunkSums, FileOffset, Gpa, PageCount};
 use std::io::Write;
-use vm_memory::{Bytes, GuestAddress};
+use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend};
 
 use super::*;
 use crate::lifecycle::Quiesced;
@@ -175,7 +175,7 @@ fn what_was_given_back_is_zero_whoever_delivers_it() {
 fn a_snapshot_without_the_file_has_everything_brought_in() {
     let (_stub, memory) = delivered(|taken, go| serve(&taken, go));
     give_back(memory.ram(), MIB..MIB + 4096).unwrap();
-    let own = memory.own_pages(&Quiesced::in_test()).unwrap();
+    let own = memory.own_pages(&Quiesced::in_test(), &|| true).unwrap();
     let bytes: usize = own.iter().map(|run| run.bytes.len()).sum();
     assert_eq!(bytes as u64, 4 * MIB - 4096);
     let zeros: usize = memory.given_back(&Quiesced::in_test()).iter().map(|run| run.bytes.len()).sum();
@@ -249,8 +249,13 @@ fn a_server_that_says_nothing_is_found_out_and_nobody_waits_for_ever() {
     });
     assert!(start.elapsed() >= limit);
     assert!(is_severed(&memory));
-    // A snapshot of it fails, and does not wait.
-    assert!(memory.own_pages(&Quiesced::in_test()).is_err());
+    // A snapshot of it fails, does not wait, and says why.
+    let failed = memory.own_pages(&Quiesced::in_test(), &|| true);
+    assert!(
+        matches!(failed, Err(crate::memory::Error::Lazy(Error::Lost(Lost { gpa: 0, .. })))),
+        "{failed:?}"
+    );
+    assert!(memory.keep(&Quiesced::in_test()).is_err());
 }
 
 #[test]
@@ -295,6 +300,100 @@ fn listen(path: &Path, behave: fn(&Taken, &AtomicBool)) -> Stub {
         let taken = page_stub::take(&stream);
         behave(&taken, go);
     })
+}
+
+#[test]
+fn a_server_that_never_stops_talking_keeps_nobody() {
+    let limit = Duration::from_millis(400);
+    let endless = |mut stream: UnixStream, go: &AtomicBool| {
+        let _taken = page_stub::take(&stream);
+        let line = FromServer::Complete.encode().repeat(1000);
+        while !go.load(Ordering::SeqCst) && stream.write_all(&line).is_ok() {}
+    };
+    let (stub, memory) = served_by(limit, endless);
+    assert_eq!(loss_of(&memory, Duration::from_secs(5)).cause, Cause::Late(limit));
+    drop((memory, stub));
+
+    let (stub, memory) = served_by(Duration::from_secs(60), endless);
+    thread::sleep(SOON);
+    let start = Instant::now();
+    drop(memory);
+    assert!(start.elapsed() < SOON);
+    drop(stub);
+}
+
+#[test]
+fn what_is_read_at_length_is_not_taken_away_meanwhile() {
+    let (stub, memory) = delivered(|taken, go| serve(&taken, go));
+    assert_eq!(byte(&memory, 0), page_at(0)[0]);
+    let at_rest = Quiesced::in_test();
+    let kept = memory.keep(&at_rest).unwrap();
+    drop(stub);
+    loss_of(&memory, Duration::from_secs(5));
+    assert_eq!(byte(&memory, 0), page_at(0)[0]);
+    drop(kept);
+    thread::sleep(SOON);
+    assert!(is_severed(&memory));
+}
+
+#[test]
+fn who_waits_for_a_page_is_let_go_when_the_vm_ends() {
+    let hang = |stream: UnixStream, go: &AtomicBool| {
+        let taken = page_stub::take(&stream);
+        taken.deliver(0, &page_at(0));
+        while !go.load(Ordering::SeqCst) {
+            thread::sleep(Duration::from_millis(5));
+        }
+    };
+    let (_stub, mut memory) = served_by(Duration::from_secs(60), hang);
+    thread::scope(|scope| {
+        let ram = memory.ram().clone();
+        let start = Instant::now();
+        // As the kernel would on KVM's behalf.
+        let waits = scope.spawn(move || ram.iter().nth(1).unwrap().populate(&(0..4096), Access::Write));
+        thread::sleep(SOON);
+        memory.let_go();
+        assert!(waits.join().unwrap().is_ok());
+        assert!(start.elapsed() < 3 * SOON);
+    });
+}
+
+#[test]
+fn who_waits_for_a_page_is_cut_off_where_it_cannot_be_told_to_stop() {
+    let hang = |stream: UnixStream, go: &AtomicBool| {
+        let _taken = page_stub::take(&stream);
+        while !go.load(Ordering::SeqCst) {
+            thread::sleep(Duration::from_millis(5));
+        }
+    };
+    let (_stub, memory) = served_by(Duration::from_secs(60), hang);
+    let knife = memory.knife().unwrap();
+    assert!(knife.may_be_needed());
+    thread::scope(|scope| {
+        let waits = scope.spawn(|| memory.region(1).unwrap().populate(&(0..4096), Access::Write));
+        thread::sleep(SOON);
+        knife.cut();
+        assert!(waits.join().unwrap().is_err());
+    });
+    assert!(memory.loss().unwrap().get().is_none());
+    assert!(is_severed(&memory));
+}
+
+#[test]
+fn nobody_is_taken_for_short_of_threads_because_a_server_is_busy() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("pages");
+    let _listener = UnixListener::bind(&path).unwrap();
+    let mut waiting = Vec::new();
+    let source = loop {
+        match Server::connect(path.clone()) {
+            Ok(server) => waiting.push(server),
+            Err(Error::Connect { source, .. }) => break source,
+            Err(error) => panic!("{error}"),
+        }
+        assert!(waiting.len() < 10_000);
+    };
+    assert_eq!(source.raw_os_error(), None, "{source}");
 }
 
 #[test]

@@ -22,7 +22,7 @@ use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, MutexGuard, OnceLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -61,6 +61,9 @@ pub enum Error {
     /// The thread that watches over the server, or its descriptors.
     #[error("cannot watch over the page server")]
     Watch(#[source] io::Error),
+    /// A page that is to be saved is lost.
+    #[error("guest memory cannot be delivered any more")]
+    Lost(#[source] Lost),
     /// A page that is to be saved could not be had.
     #[error("cannot have the guest memory at {gpa:#x} delivered")]
     Deliver {
@@ -208,12 +211,35 @@ impl Lazy {
         self.pages.is_complete()
     }
 
-    /// Waits until every page is there.
+    /// Waits until every page is there, or `wanted` says that nobody wants that any more.
     ///
     /// # Errors
     /// One cannot be had.
-    pub(super) fn fetch_all(&self) -> Result<(), Error> {
-        self.pages.fetch_all()
+    pub(super) fn fetch_all(&self, wanted: &dyn Fn() -> bool) -> Result<(), Error> {
+        self.pages.fetch_all(wanted)
+    }
+
+    /// For as long as the guard lives, the memory is not taken away. Only pages that are there may be touched meanwhile.
+    ///
+    /// # Errors
+    /// It is gone.
+    pub(super) fn keep(&self) -> Result<MutexGuard<'_, ()>, Error> {
+        self.pages.keep()
+    }
+
+    /// A way to end it from elsewhere.
+    pub(super) fn knife(&self) -> Knife {
+        Knife(Arc::clone(&self.pages))
+    }
+
+    /// Ends the delivering, and lets everybody go who waits for a page. Call only when nobody uses the memory any more.
+    pub(super) fn let_go(&mut self) {
+        if let Some(watch) = self.watch.take() {
+            self.stop.give();
+            // A panic there has been printed, and there is nothing left to watch over.
+            let _ = watch.join();
+            self.pages.let_go();
+        }
     }
 
     /// What becomes known of pages that this process asks for itself.
@@ -235,11 +261,24 @@ impl Probes {
 
 impl Drop for Lazy {
     fn drop(&mut self) {
-        self.stop.give();
-        if let Some(watch) = self.watch.take() {
-            // A panic there has been printed, and there is nothing left to watch over.
-            let _ = watch.join();
-        }
+        self.let_go();
+    }
+}
+
+/// What ends the waiting of a thread that cannot be told to stop.
+#[derive(Debug)]
+pub struct Knife(Arc<Pages>);
+
+impl Knife {
+    /// Whether somebody may be waiting for a page.
+    pub fn may_be_needed(&self) -> bool {
+        !self.0.is_complete()
+    }
+
+    /// Takes the memory away: whoever waits for a page comes out with an error, or stands still for good. The process has
+    /// to end then.
+    pub fn cut(&self) {
+        self.0.take_away();
     }
 }
 

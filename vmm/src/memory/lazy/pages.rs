@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::fs::{MemfdFlags, memfd_create};
 use snapshot_format::pages::Region;
@@ -32,6 +32,8 @@ pub(super) struct Pages {
     complete: AtomicBool,
     loss: Arc<Loss>,
     probed: Mutex<Vec<OwnRun>>,
+    /// Held by whoever must not lose the memory just now: see [`Self::keep`].
+    kept: Mutex<()>,
 }
 
 impl Pages {
@@ -44,7 +46,8 @@ impl Pages {
         let nothing = memfd_create("nothing", MemfdFlags::CLOEXEC).map_err(|e| Error::Watch(e.into()))?;
         let map = PageMap::open().map_err(Error::Watch)?;
         let (complete, probed) = (AtomicBool::new(false), Mutex::default());
-        Ok(Self { ram, placement, uffd, map, nothing: nothing.into(), complete, loss, probed })
+        let (nothing, kept) = (nothing.into(), Mutex::default());
+        Ok(Self { ram, placement, uffd, map, nothing, complete, loss, probed, kept })
     }
 
     pub(super) fn uffd(&self) -> &Uffd {
@@ -85,18 +88,31 @@ impl Pages {
         self.ram.iter().nth(*region).map_or(Ok(()), |mapped| mapped.populate(bytes, Access::Read))
     }
 
-    /// Touches all that are missing, one piece after the other.
-    pub(super) fn fetch_all(&self) -> Result<(), Error> {
-        let failed = |gpa| move |source| Error::Deliver { gpa, source };
-        while !self.is_complete() {
-            let Some(run) = self.missing(None, PIECE).map_err(failed(0))? else { break };
-            self.fetch(&run).map_err(failed(self.gpa(&run)))?;
+    /// Touches all that are missing, one piece after the other, until nobody wants them any more.
+    pub(super) fn fetch_all(&self, wanted: &dyn Fn() -> bool) -> Result<(), Error> {
+        while !self.is_complete() && wanted() {
+            let fetched = self.missing(None, PIECE).map_err(|source| Error::Deliver { gpa: 0, source });
+            // Memory that was taken away has nothing missing, or cannot be had: why is known by then.
+            self.check()?;
+            let Some(run) = fetched? else { break };
+            if let Err(source) = self.fetch(&run) {
+                self.check()?;
+                return Err(Error::Deliver { gpa: self.gpa(&run), source });
+            }
         }
-        // Memory that was taken away has nothing missing.
-        match self.loss.get() {
-            Some(Lost { gpa, .. }) => Err(failed(*gpa)(io::Error::from_raw_os_error(libc::EFAULT))),
-            None => Ok(()),
-        }
+        self.check()
+    }
+
+    /// An error once a page is lost.
+    fn check(&self) -> Result<(), Error> {
+        self.loss.get().map_or(Ok(()), |lost| Err(Error::Lost(lost.clone())))
+    }
+
+    /// For as long as the guard lives, the memory is not taken away: for somebody who reads it at length, and whom
+    /// SIGBUS would strike in the middle of it. Only pages that are there may be touched meanwhile.
+    pub(super) fn keep(&self) -> Result<MutexGuard<'_, ()>, Error> {
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        self.check().map(|()| kept)
     }
 
     /// Guest-physical address of the first byte of a run.
@@ -129,12 +145,36 @@ impl Pages {
 
     /// Ends the delivering: no page is missing.
     pub(super) fn complete(&self) {
-        let ended = self.ram.iter().try_for_each(|mapped| mapped.complete());
-        match ended {
-            Ok(()) => self.complete.store(true, Ordering::SeqCst),
+        // Before a region is told, which then keeps no list any more of what the guest gives back: from here on nothing
+        // is as in the image unless it is there.
+        self.complete.store(true, Ordering::SeqCst);
+        if let Err(error) = self.ram.iter().try_for_each(|mapped| mapped.complete()) {
             // Nothing is missing, so nobody will ever wait for anything.
-            Err(error) => tracing::debug!(%error, "guest memory stays registered"),
+            tracing::debug!(%error, "guest memory stays registered");
         }
+    }
+
+    /// Lets everybody go who waits for a page, with zeros. Call only when nobody uses the memory any more.
+    pub(super) fn let_go(&self) {
+        for mapped in self.ram.iter() {
+            if let Err(error) = mapped.let_go(&self.map) {
+                tracing::debug!(%error, "guest memory stays registered");
+            }
+        }
+    }
+
+    /// Takes all of memory away, because the VM ends and somebody waits for a page of it who cannot be told to stop.
+    pub(super) fn take_away(&self) {
+        bus_error::announce(Vec::new());
+        bus_error::leave_to_supervisor();
+        if self.sever().is_ok() {
+            self.wake();
+        }
+    }
+
+    fn sever(&self) -> io::Result<()> {
+        let _kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        self.ram.iter().try_for_each(|mapped| mapped.sever(&self.nothing))
     }
 
     /// Takes all of memory away, because a page of it cannot be had: the guest must neither wait for ever nor see what
@@ -142,7 +182,7 @@ impl Pages {
     pub(super) fn lose(&self, lost: Lost) {
         bus_error::announce(last_words(&lost));
         let _ = self.loss.lost.set(lost);
-        if self.ram.iter().try_for_each(|mapped| mapped.sever(&self.nothing)).is_err() {
+        if self.sever().is_err() {
             bus_error::end_now();
         }
         self.wake();

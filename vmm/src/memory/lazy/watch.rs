@@ -125,7 +125,7 @@ impl Watch {
         if self.wait()? {
             return Ok(Some(End::Stopped));
         }
-        if let Some(end) = self.hear()? {
+        if let Some(end) = self.hear() {
             return Ok(Some(end));
         }
         if let Some((run, answer)) = self.prober.take() {
@@ -229,33 +229,30 @@ impl Watch {
         }
     }
 
-    /// Reads what the server says.
-    fn hear(&mut self) -> io::Result<Option<End>> {
+    /// Reads what the server says, once: one that never stops is not to keep the watch from everything else.
+    fn hear(&mut self) -> Option<End> {
         let mut bytes = [0; MAX_LINE_BYTES];
-        while let Some(stream) = &mut self.stream {
-            match stream.read(&mut bytes) {
-                Ok(0) => return Ok(self.gone("it has closed the connection")),
-                Ok(read) => self.said.extend_from_slice(&bytes[..read]),
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(_) => return Ok(self.gone("the connection has failed")),
-            }
-            while let Some(end) = self.said.iter().position(|byte| *byte == b'\n') {
-                let line: Vec<u8> = self.said.drain(..=end).collect();
-                match FromServer::parse(&line[..end]) {
-                    Ok(message) => {
-                        if let Some(end) = self.told(message) {
-                            return Ok(Some(end));
-                        }
+        match self.stream.as_mut()?.read(&mut bytes) {
+            Ok(0) => return self.gone("it has closed the connection"),
+            Ok(read) => self.said.extend_from_slice(&bytes[..read]),
+            Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
+            Err(_) => return self.gone("the connection has failed"),
+        }
+        while let Some(end) = self.said.iter().position(|byte| *byte == b'\n') {
+            let line: Vec<u8> = self.said.drain(..=end).collect();
+            match FromServer::parse(&line[..end]) {
+                Ok(message) => {
+                    if let Some(end) = self.told(message) {
+                        return Some(end);
                     }
-                    Err(_) => return Ok(self.gone("it has said what is no message")),
                 }
-            }
-            if self.said.len() > MAX_LINE_BYTES {
-                return Ok(self.gone("it has said what is no message"));
+                Err(_) => return self.gone("it has said what is no message"),
             }
         }
-        Ok(None)
+        if self.said.len() > MAX_LINE_BYTES {
+            return self.gone("it has said what is no message");
+        }
+        None
     }
 
     fn told(&mut self, message: FromServer) -> Option<End> {
