@@ -229,15 +229,16 @@ fn a_neighbour_that_cannot_be_had_is_nobodys_loss() {
 #[test]
 fn a_neighbour_that_cannot_be_had_takes_no_time() {
     let guest = Guest::new(1 << 20, PAGE).unwrap();
-    let hook = |offset| match offset < 128 << 10 {
+    // Windows begin where the address says, so what is read at once may begin anywhere.
+    let hook = |offset| match offset < 256 << 10 {
         true => Ok(()),
         false => Err(Mock::io_error()),
     };
     let source = Retry::new(Hooked { pattern: pattern(&guest), hook }, Policy::default());
-    let mut deliverer = deliverer(&guest, source, Grain { least: 256 << 10, most: 256 << 10 });
+    let mut deliverer = deliverer(&guest, source, Grain { least: 1 << 20, most: 1 << 20 });
     let start = Instant::now();
     serve(&mut deliverer, || assert_eq!(guest.byte(PAGE), 2)).unwrap();
-    deliverer.ahead(128 << 10, 4096, trace::Cause::Prefetch).unwrap_err();
+    deliverer.ahead(768 << 10, 4096, trace::Cause::Prefetch).unwrap_err();
     assert!(start.elapsed() < Policy::default().budget / 2, "{:?}", start.elapsed());
 }
 
