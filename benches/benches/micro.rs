@@ -169,7 +169,7 @@ fn page_scan(criterion: &mut Criterion) {
     let written = vm.memory().ram().write_slice(&vec![1; WRITTEN], GuestAddress(1 << 30));
     written.expect("a guest of 2 GiB has memory there");
     criterion.bench_function("own-pages/2G", |bench| {
-        bench.iter(|| vm.memory().own_pages(&vm.quiesced()).expect("the page map can be read"));
+        bench.iter(|| vm.memory().own_pages(&vm.quiesced(), &|| true).expect("the page map can be read"));
     });
 }
 

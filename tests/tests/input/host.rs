@@ -91,7 +91,7 @@ fn what_a_run_writes_is_never_part_of_its_image() {
     for part in ["state", "memory"] {
         let part = image.path().join(part);
         let console = format!("file:{}", part.display());
-        let trace = args!["--memory-mode", "lazy", "--trace", part];
+        let trace = args!["--memory-mode", "lazy", "--trace", part.clone()];
         for args in [args!["--report", part], args!["--serial", console], trace] {
             let done = Launch::new(args!["restore", image.path()]).args(args).run();
             done.fails(2, &["is part of the image, which is never written", "give another path"]);
