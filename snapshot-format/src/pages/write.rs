@@ -26,17 +26,5 @@ pub fn runs_to_write(data: &[bool]) -> Vec<Range<usize>> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn zero_pages_are_holes_but_for_a_few_in_a_chunk() {
-        assert_eq!(runs_to_write(&[]), []);
-        assert_eq!(runs_to_write(&[false, true, true, false, true]), [1..3, 4..5]);
-        let mut chunk = [true; CHUNK_PAGES as usize];
-        chunk[..CHUNK_PAGES as usize / 8].fill(false);
-        assert_eq!(runs_to_write(&chunk), [0..512]);
-        chunk[300] = false;
-        assert_eq!(runs_to_write(&chunk), [64..300, 301..512]);
-    }
-}
+#[path = "write_test.rs"]
+mod write_test;
