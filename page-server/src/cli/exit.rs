@@ -1,6 +1,7 @@
 //! Exit codes, and how a failure looks on the terminal. The codes are those of `rekindle`.
 
 use std::io::Write;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use page_server::{image, server, socket};
@@ -12,6 +13,14 @@ pub(crate) const USAGE: u8 = 2;
 const FAILED: u8 = 1;
 const DAMAGED: u8 = 3;
 const UNSUPPORTED: u8 = 4;
+
+/// A file that is to be written is one of those that are served.
+#[derive(Debug, thiserror::Error)]
+#[error("`{}` is part of what is served, which is never written", path.display())]
+pub(super) struct PartOfImage {
+    /// The file.
+    pub(super) path: PathBuf,
+}
 
 /// The end of every `--help`.
 pub(super) const EXIT_CODES: &str = "\
@@ -68,6 +77,9 @@ fn classify(error: &anyhow::Error) -> (u8, Option<&'static str>) {
     }
     if let Some(server::Error::NotDrained { .. }) = error.downcast_ref() {
         return (FAILED, Some("raise --drain-timeout; VMs of ours look for another server on the same path"));
+    }
+    if error.is::<PartOfImage>() {
+        return (USAGE, Some("give another path"));
     }
     (FAILED, None)
 }

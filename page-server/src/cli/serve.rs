@@ -18,6 +18,7 @@ use page_server::trace::Trace;
 use tracing_subscriber::EnvFilter;
 
 use super::args::{ServeArgs, Switch};
+use super::exit::PartOfImage;
 
 /// How much more a guest gets that goes on in order.
 const WALK: u64 = 16;
@@ -36,7 +37,7 @@ pub(super) fn run(args: ServeArgs) -> Result<()> {
         grain: Grain { least: args.grain, most: (args.grain * WALK).min(MAX_GRAIN) },
         poll: args.busy_poll,
         prefetch: args.prefetch == Switch::On,
-        trace: args.trace.as_deref().map(trace).transpose()?,
+        trace: args.trace.as_deref().map(|path| trace(path, &images)).transpose()?,
         ..Default::default()
     };
     let config = Config { max_sessions: args.max_sessions as usize, drain: args.drain_timeout, session };
@@ -51,9 +52,18 @@ fn export(path: &Path, metrics: &Metrics) -> Result<exporter::Exporter> {
     exporter::start(Socket::bind(path)?, metrics.clone()).context("cannot serve the metrics")
 }
 
-fn trace(path: &Path) -> Result<Arc<Trace>> {
-    let file = File::create(path).and_then(Trace::new);
-    Ok(Arc::new(file.with_context(|| format!("cannot write the trace `{}`", path.display()))?))
+/// Begins a trace. What is in the file goes only once it is certain that nobody is served from it.
+fn trace(path: &Path, images: &[Arc<Served>]) -> Result<Arc<Trace>> {
+    let failed = || format!("cannot write the trace `{}`", path.display());
+    let file = File::options().create(true).write(true).truncate(false).open(path).with_context(failed)?;
+    let about = file.metadata().with_context(failed)?;
+    if images.iter().any(|image| image.holds(&about)) {
+        return Err(PartOfImage { path: path.to_owned() }.into());
+    }
+    if about.is_file() {
+        file.set_len(0).with_context(failed)?;
+    }
+    Ok(Arc::new(Trace::new(file).with_context(failed)?))
 }
 
 fn narrate(level: &str) -> Result<()> {

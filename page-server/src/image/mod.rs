@@ -133,6 +133,17 @@ impl Served {
         &self.path
     }
 
+    /// Whether a file is one of those that are served, by whatever name: nobody may write to it.
+    pub fn holds(&self, file: &std::fs::Metadata) -> bool {
+        let is_same = |found: std::io::Result<std::fs::Metadata>| {
+            found.is_ok_and(|found| (found.dev(), found.ino()) == (file.dev(), file.ino()))
+        };
+        layers(&self.path).iter().any(|layer| {
+            let mut parts = layer.read_dir().into_iter().flatten().flatten();
+            is_same(layer.metadata()) || parts.any(|part| is_same(part.path().metadata()))
+        })
+    }
+
     /// The image's name for itself, if it is one.
     pub fn id(&self) -> Option<[u8; 16]> {
         self.image_id

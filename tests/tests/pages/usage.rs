@@ -52,6 +52,13 @@ fn what_cannot_be_served_is_named() {
         .run()
         .fails(1, &["exists and is not a socket", "hint: remove it, or give another path"]);
     assert_eq!(here.entries(), before, "something is left behind");
+    // A trace empties its file, but none that is served.
+    let bytes = std::fs::read(&sound).expect("it is there");
+    for stack in [sound.as_os_str().to_owned(), format!("{0}+{0}", sound.display()).into()] {
+        let trace = ["--trace".as_ref(), sound.as_os_str(), stack.as_os_str()];
+        serve(&socket).args(trace).run().fails(2, &["is part of what is served", "hint: give another path"]);
+    }
+    assert!(std::fs::read(&sound).expect("it is there") == bytes, "what is served was written to");
 }
 
 /// The second is told so, and the first goes on; what a dead one has left is taken over.
