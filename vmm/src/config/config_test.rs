@@ -201,7 +201,9 @@ fn times_of_pages() {
         assert!(matches!(text.parse::<PagesTimeout>(), Err(Error::PagesTimeoutRange { .. })), "{text}");
     }
     assert_eq!("5s".parse::<RecordTime>().unwrap().get(), Duration::from_secs(5));
-    assert!(matches!("11m".parse::<RecordTime>(), Err(Error::RecordRange { .. })));
+    for text in ["11m", "0s", "99999999999999999999m"] {
+        assert!(matches!(text.parse::<RecordTime>(), Err(Error::RecordRange { .. })), "{text}");
+    }
     assert!("on".parse::<Switch>().unwrap().is_on() && !"off".parse::<Switch>().unwrap().is_on());
     assert!(matches!("no".parse::<Switch>(), Err(Error::Switch { .. })));
 }

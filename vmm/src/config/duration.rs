@@ -1,6 +1,7 @@
 //! A time limit.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -28,11 +29,8 @@ impl FromStr for ReclaimLimit {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self, Error> {
-        let limit: Timeout = text.parse()?;
-        if limit.get() > Duration::from_secs(60) {
-            return Err(Error::ReclaimRange { value: text.to_owned() });
-        }
-        Ok(Self(limit))
+        let bounds = Duration::from_millis(1)..=Duration::from_secs(60);
+        within(text, bounds, |value| Error::ReclaimRange { value }).map(Self)
     }
 }
 
@@ -59,11 +57,8 @@ impl FromStr for PagesTimeout {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self, Error> {
-        let limit: Timeout = text.parse()?;
-        if !(Duration::from_millis(100)..=Duration::from_secs(600)).contains(&limit.get()) {
-            return Err(Error::PagesTimeoutRange { value: text.to_owned() });
-        }
-        Ok(Self(limit))
+        let bounds = Duration::from_millis(100)..=Duration::from_secs(600);
+        within(text, bounds, |value| Error::PagesTimeoutRange { value }).map(Self)
     }
 }
 
@@ -89,11 +84,21 @@ impl FromStr for RecordTime {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self, Error> {
-        let time: Timeout = text.parse()?;
-        if time.get() > Duration::from_secs(600) {
-            return Err(Error::RecordRange { value: text.to_owned() });
-        }
-        Ok(Self(time))
+        let bounds = Duration::from_millis(1)..=Duration::from_secs(600);
+        within(text, bounds, |value| Error::RecordRange { value }).map(Self)
+    }
+}
+
+/// A time limit with bounds of its own, which are said if it is not within them.
+fn within(
+    text: &str,
+    bounds: RangeInclusive<Duration>,
+    refused: impl FnOnce(String) -> Error,
+) -> Result<Timeout, Error> {
+    match text.parse::<Timeout>() {
+        Ok(limit) if bounds.contains(&limit.get()) => Ok(limit),
+        Ok(_) | Err(Error::TimeoutRange { .. }) => Err(refused(text.to_owned())),
+        Err(other) => Err(other),
     }
 }
 

@@ -171,7 +171,7 @@ pub enum Error {
         value: String,
     },
     /// More than a minute.
-    #[error("`{value}` is too long to wait for free memory; give 1ms to 1m")]
+    #[error("time limit `{value}` for free memory is out of range; give 1ms to 1m")]
     ReclaimRange {
         /// What was given.
         value: String,
@@ -250,7 +250,7 @@ pub enum Error {
         value: String,
     },
     /// Watching takes its time from the guest.
-    #[error("`{value}` is too long to watch a guest; give 1ms to 10m")]
+    #[error("time `{value}` to watch a guest is out of range; give 1ms to 10m")]
     RecordRange {
         /// What was given.
         value: String,
