@@ -134,6 +134,30 @@ fn every_page_is_what_it_was() {
     assert_eq!(byte(&memory, HIGH + 5000), page_at(4 * MIB + 4096)[0]);
 }
 
+/// The pages that are asked for to see whether the server lives come one a second, and some hundred are before this one.
+#[test]
+fn a_page_that_is_withheld_among_many_that_come_is_found_out() {
+    let withhold = |stream: UnixStream, go: &AtomicBool| {
+        let taken = page_stub::take(&stream);
+        while !go.load(Ordering::SeqCst) {
+            match taken.fault(Duration::from_millis(5)) {
+                Some(MIB) | None => {}
+                Some(offset) => {
+                    taken.deliver(offset, &page_at(offset));
+                }
+            }
+        }
+    };
+    let (_stub, memory) = served_by(Duration::from_millis(500), withhold);
+    thread::scope(|scope| {
+        let stuck = scope
+            .spawn(|| memory.region(0).unwrap().populate(&(MIB as usize..MIB as usize + 4096), Access::Read));
+        let lost = loss_of(&memory, Duration::from_secs(20));
+        assert_eq!((lost.gpa, lost.cause), (MIB, Cause::Late(Duration::from_millis(500))));
+        assert!(stuck.join().unwrap().is_err(), "nobody gets a page that is lost");
+    });
+}
+
 #[test]
 fn what_is_zero_in_the_image_is_asked_of_nobody() {
     let (_stub, memory) = delivered(|taken, go| {

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io;
 use std::ops::Range;
+use std::os::fd::{AsFd, AsRawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -81,6 +82,15 @@ impl Pages {
             }
         }
         if after.is_some() { self.missing(None, most) } else { Ok(None) }
+    }
+
+    /// Whether a thread waits for a page, or the kernel does in its stead. Nobody does where the kernel does not tell
+    /// (`userfaultfd_show_fdinfo`).
+    pub(super) fn somebody_waits(&self) -> bool {
+        let about = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", self.uffd.as_fd().as_raw_fd()));
+        let about = about.unwrap_or_default();
+        let waiting = about.lines().find_map(|line| line.strip_prefix("total:"));
+        waiting.and_then(|count| count.trim().parse::<u64>().ok()).is_some_and(|count| count > 0)
     }
 
     /// Touches them.

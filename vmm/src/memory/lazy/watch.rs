@@ -26,6 +26,9 @@ const FIRST_PROBE: Duration = Duration::from_millis(100);
 const PROBE_EVERY: Duration = Duration::from_secs(1);
 /// What is asked for: a page.
 const PROBE_BYTES: usize = 4096;
+/// For how long somebody has to be found waiting at every look until all pages are asked for, one after the other: a server
+/// may deliver every page but the one that is wanted.
+const SUSPICIOUS: Duration = Duration::from_secs(2);
 /// What is asked for once the server says that it has delivered everything.
 const REST_BYTES: usize = 2 << 20;
 /// How soon another server is looked for, at first and in the end.
@@ -55,6 +58,7 @@ pub(super) fn start(
         since: now,
         gone: None,
         next_probe: now + FIRST_PROBE,
+        waited_for: None,
         next_try: (now, RETRY.0),
     };
     let builder = thread::Builder::new().name("page-watch".to_owned()).stack_size(256 << 10);
@@ -92,6 +96,8 @@ struct Watch {
     /// When the last server that was seen to deliver went, until the next one is.
     gone: Option<Instant>,
     next_probe: Instant,
+    /// Since when somebody was found waiting at every look.
+    waited_for: Option<Instant>,
     /// When another server is looked for, and how much later once more.
     next_try: (Instant, Duration),
 }
@@ -207,8 +213,14 @@ impl Watch {
 
     /// Asks for the next page that is missing. If none is, nobody is needed any more.
     fn probe(&mut self, now: Instant) -> io::Result<Option<End>> {
-        let (most, every) =
-            if self.says_complete { (REST_BYTES, Duration::ZERO) } else { (PROBE_BYTES, PROBE_EVERY) };
+        // Nobody is waiting for this thread's own sake: nothing is asked for now.
+        self.waited_for = if self.pages.somebody_waits() { self.waited_for.or(Some(now)) } else { None };
+        let is_suspicious = self.waited_for.is_some_and(|since| now - since >= SUSPICIOUS);
+        let (most, every) = match (self.says_complete, is_suspicious) {
+            (true, _) => (REST_BYTES, Duration::ZERO),
+            (false, true) => (PROBE_BYTES, Duration::ZERO),
+            (false, false) => (PROBE_BYTES, PROBE_EVERY),
+        };
         match self.pages.missing(None, most)? {
             None => Ok(Some(End::Complete)),
             Some(run) => {
