@@ -8,7 +8,7 @@ use vmm::config::{BakeConfig, ReadyConfig, ReclaimLimit};
 use vmm::device::serial::{ConsoleTap, ReadyPattern};
 use vmm::lifecycle::StopReason;
 use vmm::machine::{Guest, Halted, PausedVm, Reclaimed};
-use vmm::snapshot;
+use vmm::snapshot::{self, Haste};
 use vmm::supervisor::Ending;
 
 use super::args::BakeArgs;
@@ -39,7 +39,7 @@ pub(super) fn run(args: BakeArgs) -> Result<()> {
                 Some(limit) => without_free_memory(*machine, limit, &cancelled)?,
                 None => *machine,
             };
-            snapshot::take(&machine, &out, &cancelled)?.commit(&cancelled)?;
+            snapshot::take(&machine, &out, Haste::NobodyWaits, &cancelled)?.commit(&cancelled)?;
             Ok(())
         }
         Ending::Guest(StopReason::Panic, _) => bail!(GuestFailed::Panic),

@@ -144,15 +144,24 @@ pub fn check_target(out: &Path) -> Result<(), Error> {
     commit::open(out).map(drop)
 }
 
+/// Whether a guest waits for the end of [`take`] to run on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Haste {
+    /// It does: its pause is what counts.
+    GuestWaits,
+    /// It does not: what counts is how the image can be read.
+    NobodyWaits,
+}
+
 /// Takes what only a guest at rest can give.
-pub fn take(vm: &PausedVm, out: &Path, cancelled: Cancelled<'_>) -> Result<Taken, Error> {
+pub fn take(vm: &PausedVm, out: &Path, haste: Haste, cancelled: Cancelled<'_>) -> Result<Taken, Error> {
     let at_rest = vm.quiesced();
     let mut writer = commit::open(out)?;
     vm.tell_of_standstill();
     let state = state::collect(vm, &at_rest)?;
     let memory = commit::memory_file(&mut writer, out)?;
     let target = pages::Target { out, cancelled };
-    let pages = pages::copy_own(vm.memory(), &at_rest, memory, target)?;
+    let pages = pages::copy_own(vm.memory(), &at_rest, memory, haste, target)?;
     // Last, because from here on there is a further layer, whatever becomes of the image.
     let disks = vm.virtio().freeze(&at_rest).map_err(Error::Disks)?;
     Ok(Taken { out: out.to_owned(), writer, state, pages, disks })

@@ -14,7 +14,7 @@ use snapshot_format::pages::{
 };
 use vm_memory::{Bytes, MemoryRegionAddress};
 
-use super::{Cancelled, Error, Summary};
+use super::{Cancelled, Error, Haste, Summary};
 use crate::lifecycle::Quiesced;
 use crate::memory::{Image, Memory, OwnRun, RamRegion};
 
@@ -23,7 +23,9 @@ const PAGE: usize = PAGE_BYTES as usize;
 /// How much is read and checked at a time: small enough to stay in the second-level cache between the two.
 const PIECE: usize = 256 << 10;
 
-/// How much is written at a time: a chunk of the file, which may have to be written as one piece ([`runs_to_write`]).
+/// How much is written at a time: a chunk of the file, which may have to be written as one piece ([`runs_to_write`]). But
+/// while a guest waits, [`PIECE`]: a huge page may have to be made first, and a host that has lent its free memory to
+/// others takes milliseconds for each.
 const CHUNK: usize = CHUNK_BYTES as usize;
 
 /// Where the pages go, and whether they are still wanted.
@@ -52,6 +54,8 @@ pub(super) struct Copied {
     file: File,
     placement: Vec<Region>,
     sums: ChunkSums,
+    /// How much is written at a time: [`CHUNK`] or [`PIECE`].
+    unit: usize,
     /// Bytes of the file that came from the guest's own pages, zero or not, or that the guest has given back; in order
     /// from [`copy_own`]'s end on, page-aligned.
     own: Vec<Range<u64>>,
@@ -64,6 +68,7 @@ pub(super) fn copy_own(
     memory: &Memory,
     at_rest: &Quiesced<'_>,
     file: File,
+    haste: Haste,
     target: Target<'_>,
 ) -> Result<Copied, Error> {
     check_base(memory.base())?;
@@ -76,6 +81,10 @@ pub(super) fn copy_own(
         file,
         placement,
         sums: ChunkSums::new(pages),
+        unit: match haste {
+            Haste::GuestWaits => PIECE,
+            Haste::NobodyWaits => CHUNK,
+        },
         own: Vec::new(),
         base: memory.base().cloned(),
     };
@@ -92,6 +101,7 @@ pub(super) fn copy_own(
         copied.settle(&run);
     }
     copied.own = united(std::mem::take(&mut copied.own));
+    copied.unit = CHUNK;
     Ok(copied)
 }
 
@@ -163,7 +173,8 @@ impl Copied {
     ) -> Result<(), Error> {
         let mut at = bytes.start;
         while at < bytes.end {
-            let end = bytes.end.min((at / CHUNK_BYTES + 1) * CHUNK_BYTES);
+            let unit = self.unit as u64;
+            let end = bytes.end.min((at / unit + 1) * unit);
             let chunk = &mut buffer[..(end - at) as usize];
             let mut data = Vec::with_capacity(chunk.len() / PAGE);
             for (from, piece) in (at..end).step_by(PIECE).zip(chunk.chunks_mut(PIECE)) {

@@ -13,7 +13,7 @@ use super::balloon::Waiting;
 use super::letters::gone;
 use super::{Supervisor, Token};
 use crate::control::{Answer, Fault, Letter, Reply, SnapshotRequest, SnapshotSummary};
-use crate::snapshot::{self, Summary, Taken};
+use crate::snapshot::{self, Haste, Summary, Taken};
 
 /// A snapshot that is being written out.
 pub(super) struct Commit {
@@ -113,7 +113,8 @@ impl Supervisor<'_> {
         }
         let Some(vm) = self.life.at_rest() else { return letter.reply(Err(gone())) };
         let signals = &self.signals;
-        let taken = snapshot::take(vm, out, &|| signals.is_pending());
+        let haste = if resume { Haste::GuestWaits } else { Haste::NobodyWaits };
+        let taken = snapshot::take(vm, out, haste, &|| signals.is_pending());
         let runs_on = if taken.is_ok() { resume } else { was_running };
         if runs_on {
             self.resume(ops);
