@@ -11,6 +11,10 @@ use anyhow::{Context as _, Result, bail};
 use super::LOCK_TIMEOUT;
 use crate::{place, process};
 
+#[cfg(test)]
+#[path = "packages_test.rs"]
+mod packages_test;
+
 /// A package, and a file that shows that it is there. The file is asked, not dpkg, so that a hand-built QEMU
 /// counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,7 +86,7 @@ impl Package {
     fn is_present(self) -> bool {
         match self.shown_by {
             Evidence::Program(program) => process::find(program).is_some(),
-            Evidence::Library(prefix) => library_dirs().iter().any(|dir| has_library(dir, prefix)),
+            Evidence::Library(name) => library_dirs().iter().any(|dir| has_library(dir, name)),
         }
     }
 }
@@ -96,12 +100,17 @@ fn library_dirs() -> Vec<std::path::PathBuf> {
     dirs
 }
 
-fn has_library(dir: &Path, prefix: &str) -> bool {
+fn has_library(dir: &Path, library: &str) -> bool {
     let entries = fs::read_dir(dir).into_iter().flatten().flatten();
-    entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).any(|name| {
-        let rest = name.strip_prefix(prefix);
-        rest.is_some_and(|rest| rest.starts_with(".so") || (rest.starts_with('-') && rest.contains(".so")))
-    })
+    entries
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .any(|name| is_library(&name, library))
+}
+
+/// Whether a file is the library, under the name by which programs are built with it. Its neighbours have longer names
+/// (`libclang-cpp.so.14`), and the run-time's alone (`libclang-14.so.1`) comes without the headers.
+fn is_library(file: &str, library: &str) -> bool {
+    file.strip_prefix(library).is_some_and(|rest| rest == ".so" || rest.starts_with(".so."))
 }
 
 /// Whether this process runs as root: who owns it is who owns its directory in /proc.
