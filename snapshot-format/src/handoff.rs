@@ -63,6 +63,12 @@ fn yes() -> bool {
     true
 }
 
+/// An image's id as it is spelled: 32 hexadecimal digits in lower case.
+#[must_use]
+pub fn spell_id(id: &[u8; 16]) -> String {
+    id.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// The first message, checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Handshake {

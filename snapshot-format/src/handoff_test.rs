@@ -14,6 +14,13 @@ fn hello() -> Hello {
 }
 
 #[test]
+fn an_id_is_32_digits_in_lower_case() {
+    let mut id = [0; 16];
+    (id[0], id[1], id[15]) = (0xab, 1, 0xff);
+    assert_eq!(spell_id(&id), "ab0100000000000000000000000000ff");
+}
+
+#[test]
 fn what_is_written_is_read() {
     for hello in [None, Some(hello())] {
         let handshake = Handshake { mappings: two(), hello };

@@ -20,13 +20,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
-use snapshot_format::pages::PAGE_BYTES;
+use snapshot_format::pages::{PAGE_BYTES, is_zero};
 
 use super::grain::{Grain, Walks};
 use super::huge::Huge;
 use super::space::{Kind, Space, Spot, Stretch};
 use crate::prefetch::{Members, Step};
-use crate::source::{self, PageSource, is_zero};
+use crate::source::{self, PageSource};
 use crate::stats::Stats;
 use crate::sys::huge::HUGE_BYTES;
 use crate::sys::uffd::{Event, Memory};

@@ -7,11 +7,11 @@ use std::os::unix::fs::FileExt;
 
 use snapshot_format::pages::pack::{Entry, FRAME_BYTES, frames_start};
 use snapshot_format::pages::{
-    CHUNK_BYTES, CHUNK_PAGES, ChunkSums, PAGE_BYTES, PackIndex, PageCount, runs_to_write,
+    CHUNK_BYTES, CHUNK_PAGES, ChunkSums, PAGE_BYTES, PackIndex, PageCount, is_zero, runs_to_write,
 };
 
 use super::Error;
-use crate::source::{Encoder, PageSource, is_zero};
+use crate::source::{Encoder, PageSource};
 
 const PAGE: usize = PAGE_BYTES as usize;
 

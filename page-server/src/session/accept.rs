@@ -139,7 +139,8 @@ pub(super) fn choose<'a>(handshake: &Handshake, served: &'a [Arc<Served>]) -> Re
     let end = handshake.mappings.iter().map(|mapping| mapping.offset + mapping.len).max().unwrap_or(0);
     let image = match &handshake.hello {
         Some(hello) => {
-            let named = |image: &&Arc<Served>| image.id().is_some_and(|id| hex(&id) == hello.image_id);
+            let named =
+                |image: &&Arc<Served>| image.id().is_some_and(|id| handoff::spell_id(&id) == hello.image_id);
             served.iter().find(named).ok_or_else(|| Error::NoSuchImage { id: hello.image_id.clone() })?
         }
         None => {
@@ -154,14 +155,6 @@ pub(super) fn choose<'a>(handshake: &Handshake, served: &'a [Arc<Served>]) -> Re
     };
     let len = image.source().len();
     if end > len { Err(Error::Beyond { end, len }) } else { Ok(image) }
-}
-
-fn hex(id: &[u8]) -> String {
-    use std::fmt::Write;
-    id.iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 pub(super) fn session(

@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-use super::{Error, PageSource, is_zero};
+use snapshot_format::pages::is_zero;
+
+use super::{Error, PageSource};
 
 #[cfg(test)]
 #[path = "cached_test.rs"]

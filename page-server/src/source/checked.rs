@@ -4,7 +4,7 @@
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use snapshot_format::MemoryIndex;
-use snapshot_format::pages::{CHUNK_BYTES, CHUNK_PAGES, PAGE_BYTES, chunk_sum};
+use snapshot_format::pages::{CHUNK_BYTES, CHUNK_PAGES, PAGE_BYTES, chunk_sum, is_zero};
 
 use super::{Error, PageSource};
 
@@ -63,13 +63,6 @@ impl Known {
             Self::Pages(zero) => zero[(page / 64) as usize] >> (page % 64) & 1 == 1,
         }
     }
-}
-
-/// Whether there is nothing but zeros: stops at the first 64 bytes that have something else.
-pub(crate) fn is_zero(bytes: &[u8]) -> bool {
-    let (lines, rest) = bytes.as_chunks::<64>();
-    lines.iter().all(|line| line.iter().fold(0, |any, byte| any | byte) == 0)
-        && rest.iter().all(|byte| *byte == 0)
 }
 
 impl<S: PageSource> Checked<S> {

@@ -21,7 +21,6 @@ pub(crate) mod mock;
 
 pub use cached::{BLOCK_BYTES, BlockCache, Cached};
 pub use checked::Checked;
-pub(crate) use checked::is_zero;
 pub use file::MemoryFile;
 pub use guarded::Guarded;
 pub use layered::{Layered, Upper};

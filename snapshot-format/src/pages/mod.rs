@@ -36,7 +36,7 @@ pub(crate) use extents::next_extent;
 pub use index::MemoryIndex;
 pub use layout::{FileOffset, Gpa, PageCount, Region};
 pub use pack::PackIndex;
-pub use sums::{ChunkSums, chunk_sum, page_sum};
+pub use sums::{ChunkSums, chunk_sum, is_zero, page_sum};
 pub use verify::{GuestRanges, check_sums, verify};
 pub use write::runs_to_write;
 

@@ -38,9 +38,11 @@ pub fn chunk_sum(first: u64, bytes: &[u8]) -> u64 {
 }
 
 /// Whether there is nothing but zeros. Compares words, and stops at the first 64 bytes that have one set.
-pub(super) fn is_zero(page: &Page) -> bool {
-    let (lines, _) = page.as_chunks::<64>();
+#[inline]
+pub fn is_zero(bytes: &[u8]) -> bool {
+    let (lines, rest) = bytes.as_chunks::<64>();
     lines.iter().all(|line| line.iter().fold(0, |any, byte| any | byte) == 0)
+        && rest.iter().all(|byte| *byte == 0)
 }
 
 /// The checksums of a `memory` file while it is being written.

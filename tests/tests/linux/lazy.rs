@@ -4,10 +4,8 @@ use std::path::{Path, PathBuf};
 
 use rekindle_tests::{Image, Launch, PageServer, Scratch, note, rekindle, verbs};
 
-use crate::checks;
 use crate::guest::Guest;
-use crate::lines::whole_lines;
-use crate::load::rounds;
+use crate::load::{is_unharmed, rounds};
 use crate::shelf::CLOUD_6_1;
 
 const MIB: u64 = 1 << 20;
@@ -60,13 +58,7 @@ fn lazily(image: &Path, server: Option<&Path>) -> Guest {
 fn is_right(mut guest: Guest, sum: &str) {
     rounds(&mut guest, 2);
     assert_eq!(guest.ask("sum"), sum);
-    checks::every_cpu_runs(&mut guest);
-    checks::timers_fire(&mut guest);
-    checks::kernel_is_content(&mut guest);
-    let console = guest.console();
-    let verdicts: Vec<&str> = whole_lines(&console).filter(|line| line.starts_with("load ")).collect();
-    assert!(verdicts.iter().all(|line| line.ends_with(" right")), "{verdicts:#?}");
-    guest.vm.stop();
+    is_unharmed(guest);
 }
 
 /// All that is free goes through the balloon while most of it has never been delivered.

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::{Duration, UNIX_EPOCH};
 
 use serde::Serialize;
+use snapshot_format::handoff::spell_id;
 use snapshot_format::state::{CpuidWordState, HostNeedsState, ManifestState};
 
 use super::super::doctor::cap_name;
@@ -120,8 +121,8 @@ impl View {
         let created = UNIX_EPOCH + Duration::from_nanos(created_ns);
         Self {
             image: image.display().to_string(),
-            image_id: hex(&image_id),
-            parent_id: (parent_id != [0; 16]).then(|| hex(&parent_id)),
+            image_id: spell_id(&image_id),
+            parent_id: (parent_id != [0; 16]).then(|| spell_id(&parent_id)),
             generation,
             created: humantime::format_rfc3339_seconds(created).to_string(),
             created_ns,
@@ -166,8 +167,4 @@ impl CpuidView {
         };
         Self { word: format!("{function:#x}.{index}:{register}"), bits: format!("{bits:#010x}") }
     }
-}
-
-fn hex(id: &[u8; 16]) -> String {
-    id.iter().map(|byte| format!("{byte:02x}")).collect()
 }

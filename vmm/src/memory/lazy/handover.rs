@@ -11,7 +11,7 @@ use rustix::net::{
     AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags,
     SocketType, connect as connect_to, sendmsg, socket_with,
 };
-use snapshot_format::handoff::{Handshake, Hello, Mapping, VERSION};
+use snapshot_format::handoff::{Handshake, Hello, Mapping, VERSION, spell_id};
 use snapshot_format::pages::{PAGE_BYTES, Region};
 use vm_memory::GuestMemoryBackend;
 
@@ -27,7 +27,7 @@ pub(super) fn handshake(ram: &GuestRam, placement: &[Region], options: &Options)
         offset: region.offset().get(),
         page_bytes: PAGE_BYTES,
     });
-    let image_id = options.image_id.iter().map(|byte| format!("{byte:02x}")).collect();
+    let image_id = spell_id(&options.image_id);
     let hello = Hello {
         version: VERSION,
         image_id,
