@@ -5,6 +5,7 @@ use linux_loader::loader::elf::start_info::{hvm_memmap_table_entry, hvm_modlist_
 use vm_memory::{Bytes, GuestAddress};
 
 use super::images_test::{APPENDED, BzImage, CODE, Elf, Segment};
+use super::source::Source;
 use super::*;
 use crate::memory::ram_at;
 
@@ -183,6 +184,26 @@ fn a_kernel_and_an_initrd_are_read_from_files_alike() {
     load(&mut kernel, Some(&mut from_file), &CONFIG, &b.memory, b.ram).unwrap();
     let len = 16 * MIB as usize;
     assert!(a.bytes(0, len) == b.bytes(0, len));
+}
+
+/// 9p returns at most its `msize` a call, and a signal interrupts any call.
+#[test]
+fn short_and_interrupted_reads_load_the_same_bytes() {
+    let bzimage = BzImage { pref_address: 0, code_len: 0x3000, appended: 7, ..Default::default() }.bytes();
+    let elf = Elf::new(vec![Segment::load(0x10_0000, 5000), Segment::load(0x20_0000, 3000)]).bytes();
+    let initrd = [9; 10_000];
+    let len = 16 * MIB as usize;
+    for kernel in [bzimage, elf] {
+        let whole = Guest::of_mib(16);
+        whole.boot(&kernel, Some(&initrd)).unwrap();
+        for most in [100, 512, 4096] {
+            let pieces = Guest::of_mib(16);
+            let mut from = Kernel::identify(Source::from_short_reads(&kernel, most)).unwrap();
+            let mut initrd = Initrd::from_source(Source::from_short_reads(&initrd, most));
+            load(&mut from, Some(&mut initrd), &CONFIG, &pieces.memory, pieces.ram).unwrap();
+            assert!(whole.bytes(0, len) == pieces.bytes(0, len), "{most} bytes a read");
+        }
+    }
 }
 
 #[test]

@@ -22,13 +22,17 @@ impl<'a> Initrd<'a> {
     /// # Errors
     /// Not a regular file.
     pub fn from_file(file: File) -> Result<Self, Error> {
-        Ok(Self { source: Source::from_file(file, WHAT)? })
+        Ok(Self::from_source(Source::from_file(file, WHAT)?))
     }
 
     /// The same for bytes in memory.
     #[must_use]
     pub fn from_bytes(bytes: &'a [u8]) -> Self {
-        Self { source: Source::from_bytes(bytes) }
+        Self::from_source(Source::from_bytes(bytes))
+    }
+
+    pub(super) fn from_source(source: Source<'a>) -> Self {
+        Self { source }
     }
 
     /// Where it goes: on whole pages, above the kernel, as high as memory and kernel allow.

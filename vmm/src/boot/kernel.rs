@@ -42,7 +42,7 @@ impl<'a> Kernel<'a> {
         Self::identify(Source::from_bytes(bytes))
     }
 
-    fn identify(mut source: Source<'a>) -> Result<Self, Error> {
+    pub(super) fn identify(mut source: Source<'a>) -> Result<Self, Error> {
         let len = source.len();
         if len > MAX_KERNEL_BYTES {
             return Err(Error::KernelTooLarge { len, max: MAX_KERNEL_BYTES });

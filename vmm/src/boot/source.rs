@@ -1,4 +1,8 @@
 //! Where a kernel or an initrd is read from: a regular file, or bytes of this program.
+//!
+//! A read(2) may return less than was asked for, long before the end of the file: 9p returns at most its `msize`, one call
+//! moves less than 2 GiB, and a signal may interrupt it. The loaders take a short read for the end of the file, so
+//! [`Source`] reads on until the buffer is full.
 
 use std::fs::File;
 use std::io::{self, Cursor, Read, Seek, SeekFrom};
@@ -19,6 +23,13 @@ pub(super) struct Source<'a> {
 enum Bytes<'a> {
     File(File),
     Memory(Cursor<&'a [u8]>),
+    /// As a file on 9p: one call returns no more than so many bytes, and every second call is interrupted.
+    #[cfg(test)]
+    Short {
+        bytes: Cursor<&'a [u8]>,
+        most: usize,
+        interrupted: bool,
+    },
 }
 
 impl<'a> Source<'a> {
@@ -34,6 +45,13 @@ impl<'a> Source<'a> {
 
     pub(super) fn from_bytes(bytes: &'a [u8]) -> Self {
         Self { bytes: Bytes::Memory(Cursor::new(bytes)), position: 0, end: bytes.len() as u64 }
+    }
+
+    /// The same, through reads of at most `most` bytes, of which every second one is interrupted.
+    #[cfg(test)]
+    pub(super) fn from_short_reads(bytes: &'a [u8], most: usize) -> Self {
+        let end = bytes.len() as u64;
+        Self { bytes: Bytes::Short { bytes: Cursor::new(bytes), most, interrupted: false }, position: 0, end }
     }
 
     /// Length of what can be seen, in bytes.
@@ -65,10 +83,22 @@ impl Read for Source<'_> {
         let n = match &mut self.bytes {
             Bytes::File(file) => file.read(&mut buffer[..len])?,
             Bytes::Memory(cursor) => cursor.read(&mut buffer[..len])?,
+            #[cfg(test)]
+            Bytes::Short { bytes, most, interrupted } => {
+                interrupt(interrupted)?;
+                bytes.read(&mut buffer[..len.min(*most)])?
+            }
         };
         self.position += n as u64;
         Ok(n)
     }
+}
+
+/// Every second call fails as read(2) does when a signal handler has run.
+#[cfg(test)]
+fn interrupt(interrupted: &mut bool) -> io::Result<()> {
+    *interrupted = !*interrupted;
+    if *interrupted { Err(io::ErrorKind::Interrupted.into()) } else { Ok(()) }
 }
 
 impl Seek for Source<'_> {
@@ -82,22 +112,52 @@ impl Seek for Source<'_> {
         self.position = match &mut self.bytes {
             Bytes::File(file) => file.seek(SeekFrom::Start(position))?,
             Bytes::Memory(cursor) => cursor.seek(SeekFrom::Start(position))?,
+            #[cfg(test)]
+            Bytes::Short { bytes, .. } => bytes.seek(SeekFrom::Start(position))?,
         };
         Ok(position)
     }
 }
 
+impl Source<'_> {
+    /// One read(2).
+    fn read_once<B: BitmapSlice>(
+        &mut self,
+        buffer: &mut VolatileSlice<'_, B>,
+    ) -> Result<usize, VolatileMemoryError> {
+        match &mut self.bytes {
+            Bytes::File(file) => file.read_volatile(buffer),
+            Bytes::Memory(cursor) => cursor.read_volatile(buffer),
+            #[cfg(test)]
+            Bytes::Short { bytes, most, interrupted } => {
+                interrupt(interrupted).map_err(VolatileMemoryError::IOError)?;
+                let len = buffer.len().min(*most);
+                bytes.read_volatile(&mut buffer.subslice(0, len)?)
+            }
+        }
+    }
+}
+
 impl ReadVolatile for Source<'_> {
+    /// Fills `buffer`, or reads up to the end of what can be seen. An error after some bytes were read is raised by the next
+    /// call.
     fn read_volatile<B: BitmapSlice>(
         &mut self,
         buffer: &mut VolatileSlice<B>,
     ) -> Result<usize, VolatileMemoryError> {
-        let mut part = buffer.subslice(0, buffer.len().min(self.left()))?;
-        let n = match &mut self.bytes {
-            Bytes::File(file) => file.read_volatile(&mut part)?,
-            Bytes::Memory(cursor) => cursor.read_volatile(&mut part)?,
-        };
-        self.position += n as u64;
-        Ok(n)
+        let len = buffer.len().min(self.left());
+        let mut filled = 0;
+        while filled < len {
+            let n = match self.read_once(&mut buffer.subslice(filled, len - filled)?) {
+                Ok(0) => break,
+                Ok(n) => n,
+                Err(VolatileMemoryError::IOError(e)) if e.kind() == io::ErrorKind::Interrupted => continue,
+                Err(_) if filled > 0 => break,
+                Err(e) => return Err(e),
+            };
+            filled += n;
+            self.position += n as u64;
+        }
+        Ok(filled)
     }
 }
