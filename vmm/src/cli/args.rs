@@ -12,7 +12,7 @@ use vmm::config::{
 
 use super::devices::{DeviceArgs, OverrideArgs};
 use super::exit::EXIT_CODES;
-use super::value;
+use super::{suggest, value};
 
 /// Boot a guest once, snapshot it, and bring it back in milliseconds, as often as you like.
 #[derive(Debug, Parser)]
@@ -49,7 +49,8 @@ impl Cli {
         {
             return Ok(Self { log_level, command: Command::Restore(args) });
         }
-        Self::try_parse_from(line)
+        let verb = line.get(1).and_then(|verb| verb.to_str()).map(str::to_owned);
+        Self::try_parse_from(line).map_err(|error| suggest::improve(error, verb.as_deref()))
     }
 }
 

@@ -12,7 +12,9 @@ use vmm::snapshot::{self, Haste};
 use vmm::supervisor::Ending;
 
 use super::args::BakeArgs;
-use super::ended::{GuestFailed, Interrupted, story};
+use super::console_tail::ConsoleTail;
+use super::ended::{GuestFailed, Interrupted, story, tell};
+use super::exit::printable;
 use super::session::Session;
 
 /// Boots a guest, waits until it is ready, writes the image.
@@ -22,7 +24,8 @@ pub(super) fn run(args: BakeArgs) -> Result<()> {
     let mut session = Session::new(vm.serial, api_socket)?;
     // Before the boot: a build should not wait a minute to be told that its output exists.
     snapshot::check_target(&out)?;
-    let (tap, armed) = match ready {
+    let tail = ConsoleTail::default();
+    let (pattern, armed) = match ready {
         ReadyConfig::Serial(pattern) => {
             (Some(Box::new(ReadyPattern::new(pattern.regex().clone())) as Box<dyn ConsoleTap>), false)
         }
@@ -30,16 +33,26 @@ pub(super) fn run(args: BakeArgs) -> Result<()> {
         // The device does that.
         ReadyConfig::Vsock(_) => (None, false),
     };
-    let machine = guest.boot(session.connections(tap, armed)?)?;
+    let shows_console = session.shows_console();
+    let machine = guest.boot(session.connections(Some(tail.watch(pattern)), armed)?)?;
     let deadline = Instant::now() + timeout.get();
-    match session.run(machine, Some(deadline), None)? {
+    let ending = session.run(machine, Some(deadline), None)?;
+    if !shows_console && is_failure(&ending) {
+        tail.show();
+    }
+    match ending {
         Ending::Guest(StopReason::Ready, machine) => {
             let cancelled = || session.is_interrupted();
             let machine = match reclaim {
                 Some(limit) => without_free_memory(*machine, limit, &cancelled)?,
                 None => *machine,
             };
-            snapshot::take(&machine, &out, Haste::NobodyWaits, &cancelled)?.commit(&cancelled)?;
+            let taken = snapshot::take(&machine, &out, Haste::NobodyWaits, &cancelled)?;
+            let written = taken.commit(&cancelled)?;
+            let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+            let (data, guest) = (mib(written.data_bytes), mib(written.guest_bytes));
+            let image = printable(&out.display().to_string());
+            tell(&image, &format!("is written, with {data:.1} MiB of the guest's {guest:.0} MiB of memory"));
             Ok(())
         }
         Ending::Guest(StopReason::Panic, _) => bail!(GuestFailed::Panic),
@@ -48,6 +61,12 @@ pub(super) fn run(args: BakeArgs) -> Result<()> {
         Ending::Late => bail!(GuestFailed::NotReady(timeout.get())),
         Ending::Signal(_) | Ending::Asked | Ending::Quit => bail!(Interrupted),
     }
+}
+
+/// Whether the guest failed to become ready, so that what it wrote last says why.
+fn is_failure(ending: &Ending) -> bool {
+    matches!(ending, Ending::Late)
+        || matches!(ending, Ending::Guest(reason, _) if *reason != StopReason::Ready)
 }
 
 /// Lets a guest that is ready run on until it has given its free memory back.

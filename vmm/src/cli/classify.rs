@@ -28,8 +28,7 @@ pub(crate) fn classify(error: anyhow::Error) -> Failure {
 
 /// What the process or the host has run out of says nothing of the image, the guest or what the host can do.
 fn shortage(error: &(dyn Error + 'static)) -> Option<&'static str> {
-    let io = error.downcast_ref::<io::Error>()?;
-    Some(match Errno::from_io_error(io)? {
+    Some(match errno(error)? {
         Errno::MFILE | Errno::NFILE => "too many open files: raise `ulimit -n`",
         Errno::NOMEM => {
             "not enough memory: end something, or raise the limits (`ulimit -v`, cgroup, overcommit)"
@@ -37,6 +36,18 @@ fn shortage(error: &(dyn Error + 'static)) -> Option<&'static str> {
         Errno::AGAIN => "not enough threads: raise `ulimit -u`",
         _ => return None,
     })
+}
+
+/// The errno of a system call that failed, whichever of our libraries made it.
+fn errno(error: &(dyn Error + 'static)) -> Option<Errno> {
+    if let Some(error) = error.downcast_ref::<vmm_sys_util::errno::Error>() {
+        return Some(Errno::from_raw_os_error(error.errno()));
+    }
+    // It has no source, so the chain ends here.
+    if let Some(supervisor::Error::Events(event_manager::Error::Epoll(error))) = error.downcast_ref() {
+        return Some(Errno::from_raw_os_error(error.errno()));
+    }
+    Errno::from_io_error(error.downcast_ref::<io::Error>()?)
 }
 
 fn meaning(error: &(dyn Error + 'static)) -> Option<(Exit, Option<String>)> {
@@ -127,8 +138,7 @@ fn of_machine(error: &machine::Error) -> Option<(Exit, Option<String>)> {
             enabled in the firmware; `rekindle doctor` says more"
         }
         machine::Error::KvmPermission(_) => {
-            "add yourself to the group that owns it (`sudo usermod -aG kvm $USER`, then \
-            log in again)"
+            return Some((Exit::Unsupported, Some(doctor::how_to_open_kvm())));
         }
         machine::Error::OpenKvm(_)
         | machine::Error::ApiVersion { .. }

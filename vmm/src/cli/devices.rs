@@ -17,10 +17,11 @@ use super::value;
 #[command(next_help_heading = "Devices")]
 pub(super) struct DeviceArgs {
     /// A disk: a name of yours, which is its serial number in the guest, and a raw file or block device, which one
-    /// guest at a time may write to. With `overlay` nobody writes to it, and any number of guests may have it: what the
-    /// guest writes is part of its images, and lost with it. What the guest may ask of it, in bytes and in requests, can
-    /// be limited to AMOUNT[/TIME][+BURST], for example 100M/1s+1G [repeatable; default: none]
-    #[arg(long, value_name = "ID=PATH[,readonly|,overlay][,bw=RATE][,iops=RATE]", value_parser = value::disk())]
+    /// guest at a time may write to. Options: `readonly`; `overlay`, with which nobody writes to it, and any number of
+    /// guests may have it: what the guest writes is part of its images, and lost with it; `bw=RATE` and `iops=RATE` limit
+    /// what the guest may ask of it, in bytes and in requests. A RATE is AMOUNT[/TIME][+BURST], for example 100M/1s+1G
+    /// [repeatable; default: none]
+    #[arg(long, value_name = "ID=PATH[,OPTION..]", value_parser = value::disk())]
     disk: Vec<DiskConfig>,
     #[command(flatten)]
     overlay_dir: OverlayDirArg,
@@ -30,12 +31,12 @@ pub(super) struct DeviceArgs {
     /// A balloon: the guest gives memory that it does not need back to the host, on its own and on request
     #[arg(long)]
     balloon: bool,
-    /// A network interface: a name of yours, and a TAP interface that exists, for this VM alone; its address, else the
-    /// guest makes one up; and what it may receive and send, each AMOUNT[/TIME][+BURST] of bytes or frames
-    /// [repeatable; default: none]
+    /// A network interface: a name of yours, and a TAP interface that exists, for this VM alone. Options:
+    /// `mac=XX:XX:XX:XX:XX:XX`, else the guest makes an address up; `rx-bw=RATE`, `rx-ops=RATE`, `tx-bw=RATE` and
+    /// `tx-ops=RATE` limit what it may receive and send, in bytes and in frames [repeatable; default: none]
     #[arg(
         long,
-        value_name = "ID=tap:NAME[,mac=XX:XX:XX:XX:XX:XX][,rx-bw=RATE][,rx-ops=RATE][,tx-bw=RATE][,tx-ops=RATE]",
+        value_name = "ID=tap:NAME[,OPTION..]",
         value_parser = value::text::<NetConfig>
     )]
     net: Vec<NetConfig>,

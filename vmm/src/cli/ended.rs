@@ -79,7 +79,8 @@ pub(super) fn story(reason: StopReason) -> &'static str {
     }
 }
 
-fn tell(who: &str, what: &str) {
+/// One line of ours on stderr.
+pub(super) fn tell(who: &str, what: &str) {
     // A terminal that has gone is no reason to fail.
     let _ = writeln!(std::io::stderr().lock(), "rekindle: {who} {what}");
 }

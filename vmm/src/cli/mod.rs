@@ -8,6 +8,7 @@ mod args;
 mod bake;
 mod boot;
 mod classify;
+mod console_tail;
 mod demo;
 mod devices;
 mod doctor;
@@ -22,6 +23,7 @@ mod power;
 mod restore;
 mod session;
 mod snapshot;
+mod suggest;
 mod terminal;
 mod value;
 mod verify;
@@ -35,6 +37,8 @@ use args::Command;
 
 #[cfg(test)]
 mod args_test;
+#[cfg(test)]
+mod console_tail_test;
 #[cfg(test)]
 mod exit_test;
 #[cfg(test)]

@@ -46,6 +46,11 @@ impl Session {
         Ok(Self { image: Some(image.to_owned()), ..Self::new(serial, api_socket)? })
     }
 
+    /// Whether whoever started this sees the guest's console as it is written.
+    pub(super) fn shows_console(&self) -> bool {
+        self.serial == SerialConfig::Stdio
+    }
+
     /// Opens the console and makes the connections for the machine. `tap` sees the console's output; `ready_armed`
     /// lets the readiness port stop the guest.
     pub(super) fn connections(

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::caps::{self, Need};
 use super::facts::{Access, Facts, KvmKind, version};
-use super::kvm::{KvmState, Offer};
+use super::kvm::{KvmState, Offer, how_to_be_let_in};
 
 /// How it stands with one thing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -105,15 +105,7 @@ fn kvm_device(facts: &Facts) -> Check {
         }
         KvmState::Denied { mode, group } => {
             let found = format!("/dev/kvm may not be opened by this user (mode {mode:04o})");
-            let change = match group {
-                Some(group) if mode & 0o060 == 0o060 && group != "root" => {
-                    format!("join its group: `sudo usermod -aG {group} $USER`, then log in again")
-                }
-                _ => "give it to the group kvm: `sudo chgrp kvm /dev/kvm && sudo chmod 0660 /dev/kvm`, then join \
-                      that group: `sudo usermod -aG kvm $USER`, then log in again"
-                    .to_owned(),
-            };
-            missing(NAME, found, change)
+            missing(NAME, found, how_to_be_let_in(*mode, group.as_deref()))
         }
     }
 }

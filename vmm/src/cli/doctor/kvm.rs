@@ -62,11 +62,23 @@ impl KvmState {
         }
     }
 
-    fn denied() -> Self {
+    pub(super) fn denied() -> Self {
         let node = fs::metadata(PATH);
         let mode = node.as_ref().map_or(0, |node| node.mode() & 0o7777);
         let groups = fs::read_to_string("/etc/group").unwrap_or_default();
         Self::Denied { mode, group: node.ok().and_then(|node| group_name(&groups, node.gid())) }
+    }
+}
+
+/// What lets this user open a node of these permission bits and this group.
+pub(super) fn how_to_be_let_in(mode: u32, group: Option<&str>) -> String {
+    match group {
+        Some(group) if mode & 0o060 == 0o060 && group != "root" => {
+            format!("join its group: `sudo usermod -aG {group} $USER`, then log in again")
+        }
+        _ => "give it to the group kvm: `sudo chgrp kvm /dev/kvm && sudo chmod 0660 /dev/kvm`, then join that group: \
+              `sudo usermod -aG kvm $USER`, then log in again"
+            .to_owned(),
     }
 }
 

@@ -34,6 +34,14 @@ impl CannotRun {
     }
 }
 
+/// What lets this user open `/dev/kvm`, which it may not.
+pub(super) fn how_to_open_kvm() -> String {
+    match kvm::KvmState::denied() {
+        kvm::KvmState::Denied { mode, group } => kvm::how_to_be_let_in(mode, group.as_deref()),
+        _ => "`rekindle doctor` says more".to_owned(),
+    }
+}
+
 /// Prints the report; fails where no guest could run.
 pub(super) fn run(args: &DoctorArgs) -> Result<()> {
     let report = checks::examine(&facts::Facts::gather());
