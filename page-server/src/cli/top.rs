@@ -6,7 +6,7 @@ mod top_test;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::io::{Read, Write};
+use std::io::{IsTerminal as _, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::thread;
@@ -24,7 +24,7 @@ const CLEAR: &str = "\x1b[2J\x1b[H";
 /// By metric, then by session.
 type Numbers = BTreeMap<String, BTreeMap<String, f64>>;
 
-/// Draws until the server goes, or once.
+/// Draws until the server goes, or once. Control codes go to a terminal only.
 pub(super) fn run(args: &TopArgs) -> Result<()> {
     let mut before = numbers(&args.metrics)?;
     if args.once {
@@ -33,9 +33,14 @@ pub(super) fn run(args: &TopArgs) -> Result<()> {
     loop {
         thread::sleep(args.interval);
         let now = numbers(&args.metrics)?;
-        draw(&format!("{CLEAR}{}", table(&now, &before, Some(args.interval))))?;
+        draw(&anew(&table(&now, &before, Some(args.interval)), std::io::stdout().is_terminal()))?;
         before = now;
     }
+}
+
+/// A table in the place of the last one: a terminal is cleared first; in a pipe or a file a blank line comes between them.
+fn anew(table: &str, is_terminal: bool) -> String {
+    if is_terminal { format!("{CLEAR}{table}") } else { format!("{table}\n") }
 }
 
 fn draw(text: &str) -> Result<()> {

@@ -30,6 +30,12 @@ fn rates_are_of_the_time_since_the_last_look() {
     assert_eq!(words[..3], ["1", "50", "64"], "{table}");
 }
 
+#[test]
+fn control_codes_go_to_a_terminal_only() {
+    assert_eq!(anew("a\nb\n", true), "\x1b[2J\x1b[Ha\nb\n");
+    assert_eq!(anew("a\nb\n", false), "a\nb\n\n");
+}
+
 /// The metrics' names are those that are read here.
 #[test]
 fn the_table_understands_the_servers_own_words() {

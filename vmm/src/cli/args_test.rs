@@ -38,6 +38,44 @@ fn the_definition_holds_together() {
     Cli::command().debug_assert();
 }
 
+/// A column of one word a line, far to the right, is what clap makes of a long value name.
+#[test]
+fn every_help_fits_a_terminal_of_100_columns() {
+    let mut definition = Cli::command();
+    definition.build();
+    for verb in definition.get_subcommands() {
+        let help = verb.clone().term_width(100).render_long_help().to_string();
+        for line in help.lines() {
+            let indented = line.len() - line.trim_start().len();
+            assert!(line.len() <= 100 && indented < 50, "{}: {line:?}", verb.get_name());
+        }
+    }
+}
+
+#[test]
+fn an_option_that_does_not_exist_is_taken_for_the_one_that_was_meant() {
+    for (line, meant) in [
+        ("bake --ready port --out x --ready-timeout 5s", "--timeout"),
+        ("bake --ready port --wait 5s", "--timeout"),
+        ("bake --ready port --output x", "--out"),
+        ("boot --ram 1G", "--memory"),
+        ("boot --memory-size=1G", "--memory"),
+        ("boot --append quiet", "--cmdline"),
+        ("boot --drive a=b", "--disk"),
+        ("boot --vcpus 2", "--cpus"),
+        ("restore x --lazy", "--memory-mode"),
+        ("restore x --mode lazy", "--memory-mode"),
+        ("snapshot --socket s --out x", "--api-socket"),
+    ] {
+        let words: Vec<&str> = line.split(' ').collect();
+        let message = parse(&words).unwrap_err().to_string();
+        assert!(message.contains(&format!("a similar argument exists: '{meant}'")), "{line}: {message}");
+        assert!(!message.contains("as a value"), "{line}: {message}");
+    }
+    let message = parse(&["boot", "--hotplug"]).unwrap_err().to_string();
+    assert!(!message.contains("similar argument"), "{message}");
+}
+
 #[test]
 fn boot_without_options_runs_the_built_in_guest() {
     let expected = BootConfig {

@@ -3,6 +3,7 @@
 use anyhow::anyhow;
 use vmm::config;
 use vmm::control::{self, Fault};
+use vmm::supervisor;
 
 use super::exit::{Exit, Failure, printable};
 use super::{classify, doctor};
@@ -38,6 +39,22 @@ fn errors_end_with_the_documented_codes() {
         (doctor::CannotRun::test_value().into(), Exit::Unsupported),
     ] {
         assert_eq!(classify(error).exit, exit);
+    }
+}
+
+/// Whichever library made the call that failed, and whatever was being done.
+#[test]
+fn too_few_descriptors_are_named_as_such() {
+    let errno = || vmm_sys_util::errno::Error::new(libc::EMFILE);
+    let context = "restore it on another host";
+    for error in [
+        anyhow::Error::from(std::io::Error::from(errno())).context(context),
+        anyhow::Error::from(errno()).context(context),
+        supervisor::Error::Events(event_manager::Error::Epoll(errno())).into(),
+    ] {
+        let failure = classify(error);
+        assert_eq!(failure.exit, Exit::Failed);
+        assert_eq!(failure.hint.as_deref(), Some("too many open files: raise `ulimit -n`"));
     }
 }
 
