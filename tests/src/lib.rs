@@ -23,7 +23,7 @@ mod vm;
 pub use huge::HugePages;
 pub use image::{Fingerprint, Image};
 pub use pages::PageServer;
-pub use program::{Done, Launch, rekindle};
+pub use program::{Done, Launch, programs, rekindle};
 pub use scratch::Scratch;
 pub use stream::Stream;
 pub use suite::{Case, Need, main, note};

@@ -8,6 +8,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use crate::patience::{self, SOON};
+use crate::scratch::Scratch;
 use crate::stream::Stream;
 use crate::vm::Vm;
 
@@ -53,6 +54,17 @@ impl Program {
         let mut paths = messages.filter_map(|message| Some(message.get("executable")?.as_str()?.to_owned()));
         paths.next_back().expect("cargo names the program that it built").into()
     }
+}
+
+/// A directory with both programs in it, for the front of a `PATH`.
+pub fn programs(scratch: &Scratch) -> PathBuf {
+    let dir = scratch.path("bin");
+    std::fs::create_dir_all(&dir).expect("a scratch directory can be made");
+    for program in [&REKINDLE, &PAGES] {
+        // It may be there already.
+        let _ = std::os::unix::fs::symlink(program.path(), dir.join(program.name));
+    }
+    dir
 }
 
 /// A command that ran to its end.
