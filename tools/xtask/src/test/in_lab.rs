@@ -60,7 +60,7 @@ pub fn run(
     names: &[String],
     env: &[(OsString, OsString)],
 ) -> Result<Ended> {
-    let lab = lab::Lab::ensure()?;
+    let lab = lab::Lab::ensure(options.cpu, options.host_kernel)?;
     let labs = thread::available_parallelism().map_or(1, usize::from);
     let memory = options.memory.unwrap_or_else(|| lab::default_memory(labs as u64));
     let options = lab::Options { memory: Some(memory), ..options.clone() };
@@ -150,7 +150,7 @@ fn once(
     let streams =
         lab::Streams { out: Box::new(out.tee(all.tee(io::sink()))), err: Box::new(all.tee(io::sink())) };
     let started = Instant::now();
-    let ended = lab.run(&options, &lab::Job { command, env }, streams);
+    let ended = lab.run(&options, &lab::Job { command, env, files: Vec::new() }, streams);
     // Both streams are written to at once: a report is one piece.
     let mut report = String::new();
     if !matches!(ended, Ok(0)) {
