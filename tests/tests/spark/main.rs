@@ -9,6 +9,7 @@ mod balloon;
 mod clock;
 mod console;
 mod control;
+mod demo;
 mod endings;
 mod identity;
 mod lifecycle;
@@ -25,6 +26,7 @@ fn main() -> ExitCode {
         clock::cases(),
         console::cases(),
         control::cases(),
+        demo::cases(),
         endings::cases(),
         identity::cases(),
         bake::cases(),
