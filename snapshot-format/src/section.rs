@@ -12,11 +12,12 @@ use crate::error::Error;
 use crate::header::{CHECKSUM_BYTES, HEADER_BYTES, Header, u16_at, u64_at};
 use crate::state::{
     AcpiPmState, ChipsetState, ClockState, CpuidEntryState, CpuidWordState, DebugRegsState,
-    DescriptorTableState, EventsState, HostNeedsState, I8042State, IdentityState, IoapicState, ManifestState,
-    MemoryRegionState, MemoryState, MsrState, OverlayState, PicState, PitChannelState, PitState,
-    PvpanicState, RateLimitState, ReadyPortState, RegsState, RtcState, SegmentState, SerialState, SregsState,
-    TokenBucketState, TscState, VcpuState, VirtioBalloonState, VirtioBlkState, VirtioMmioState,
-    VirtioNetState, VirtioRngState, VirtioVsockState, VirtqueueState, VsockResetState, XcrState,
+    DescriptorTableState, EventsState, HostCheckState, HostNeedsState, I8042State, IdentityState,
+    IoapicState, ManifestState, MemoryRegionState, MemoryState, MsrState, OverlayState, PicState,
+    PitChannelState, PitState, PvpanicState, RateLimitState, ReadyPortState, RegsState, RtcState,
+    SegmentState, SerialState, SregsState, TokenBucketState, TscState, VcpuState, VirtioBalloonState,
+    VirtioBlkState, VirtioMmioState, VirtioNetState, VirtioRngState, VirtioVsockState, VirtqueueState,
+    VsockResetState, XcrState,
 };
 
 #[cfg(test)]
@@ -69,9 +70,10 @@ impl Kind {
 }
 
 /// Every kind of section that this build reads and writes. The only place where section versions are stated.
-pub const KINDS: [Kind; 18] = [
+pub const KINDS: [Kind; 19] = [
     //         name         oldest  current
     Kind::one("manifest", 1, 1),
+    Kind::one("host-check", 1, 1),
     Kind::one("memory", 1, 1),
     Kind::one("clock", 1, 1),
     Kind::one("chipset", 1, 1),
@@ -110,6 +112,7 @@ macro_rules! saved {
 }
 
 saved!("manifest": ManifestState, HostNeedsState, CpuidWordState);
+saved!("host-check": HostCheckState);
 saved!("memory": MemoryState, MemoryRegionState);
 saved!("clock": ClockState);
 saved!("chipset": ChipsetState, PicState, IoapicState, PitState, PitChannelState);

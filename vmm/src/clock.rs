@@ -172,12 +172,6 @@ impl TimeShift {
         self.behind
     }
 
-    /// Whether the host's TSCs at the save and now are known in relation to kvmclock, so that TSCs are set exactly. If
-    /// not, they are set as exactly as a value can be written.
-    pub fn relates_tscs(&self) -> bool {
-        self.host_tsc_delta.is_some()
-    }
-
     /// Where the TSC of a vCPU that was saved as `saved` belongs. `scaled` says that the host's TSC runs at another
     /// frequency than the guest's, so that differences of host TSCs mean nothing to the guest.
     pub fn tsc(&self, saved: &TscState, scaled: bool) -> TscTarget {

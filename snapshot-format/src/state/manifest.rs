@@ -44,6 +44,16 @@ pub struct HostNeedsState {
     pub xsave_bytes: u32,
 }
 
+/// Where the needs of this image are known to be met. Section `host-check`, which may be absent.
+///
+/// Only a hint: a reader that finds another digest than its own, or does not look, compares the needs with the host.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Versionize)]
+pub struct HostCheckState {
+    /// A digest, by the writer's own rules, of the needs, of the rules by which they are compared, and of the host,
+    /// its boot and its KVM module.
+    pub digest: [u8; 16],
+}
+
 /// One feature word of CPUID.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Versionize)]
 pub struct CpuidWordState {

@@ -21,7 +21,7 @@ pub use clock::ClockState;
 pub use device::{
     AcpiPmState, I8042State, IdentityState, PvpanicState, ReadyPortState, RtcState, SerialState,
 };
-pub use manifest::{CpuidWordState, HostNeedsState, ManifestState};
+pub use manifest::{CpuidWordState, HostCheckState, HostNeedsState, ManifestState};
 pub use memory::{MemoryRegionState, MemoryState};
 pub use vcpu::{
     CpuidEntryState, DebugRegsState, DescriptorTableState, EventsState, MsrState, RegsState, SegmentState,

@@ -193,6 +193,6 @@ pub struct TscState {
     pub offset: u64,
     /// Whether the kernel offered `KVM_VCPU_TSC_OFFSET`.
     pub has_offset: bool,
-    /// `KVM_GET_TSC_KHZ`: the guest's TSC frequency in kHz.
+    /// The guest's TSC frequency in kHz: what `KVM_GET_TSC_KHZ` said when it booted, however often it was saved since.
     pub khz: u32,
 }

@@ -6,9 +6,9 @@ use crate::pages::pack::Coding;
 use crate::pages::{self, MemoryIndex, PackIndex, PageCount};
 use crate::section::Kind;
 use crate::state::{
-    AcpiPmState, ChipsetState, ClockState, I8042State, IdentityState, ManifestState, MemoryState,
-    OverlayState, PvpanicState, ReadyPortState, RtcState, SerialState, VcpuState, VirtioBalloonState,
-    VirtioBlkState, VirtioNetState, VirtioRngState, VirtioVsockState,
+    AcpiPmState, ChipsetState, ClockState, HostCheckState, I8042State, IdentityState, ManifestState,
+    MemoryState, OverlayState, PvpanicState, ReadyPortState, RtcState, SerialState, VcpuState,
+    VirtioBalloonState, VirtioBlkState, VirtioNetState, VirtioRngState, VirtioVsockState,
 };
 use crate::state_file::{StateReader, StateWriter};
 use crate::{Saved, WorkingSet, codec};
@@ -24,6 +24,7 @@ pub fn rewrite(file: &[u8]) -> Result<Vec<u8>, Error> {
         // A section of an unknown kind stays, and `finish` reports it.
         match Kind::of(name).map(|kind| kind.name) {
             Some("manifest") => copy::<ManifestState>(name, &mut reader, &mut writer)?,
+            Some("host-check") => copy::<HostCheckState>(name, &mut reader, &mut writer)?,
             Some("memory") => copy::<MemoryState>(name, &mut reader, &mut writer)?,
             Some("clock") => copy::<ClockState>(name, &mut reader, &mut writer)?,
             Some("chipset") => copy::<ChipsetState>(name, &mut reader, &mut writer)?,

@@ -9,11 +9,11 @@ use crate::pages::pack::Entry;
 use crate::pages::{ChunkSums, FileOffset, Gpa, MemoryIndex, PAGE_BYTES, PackIndex, PageCount, Region};
 use crate::state::{
     AcpiPmState, ChipsetState, ClockState, CpuidEntryState, CpuidWordState, DebugRegsState,
-    DescriptorTableState, EventsState, HostNeedsState, I8042State, IdentityState, IoapicState, ManifestState,
-    MsrState, OverlayState, PicState, PitChannelState, PitState, PvpanicState, RateLimitState,
-    ReadyPortState, RegsState, RtcState, SegmentState, SerialState, SregsState, TokenBucketState, TscState,
-    VcpuState, VirtioBalloonState, VirtioBlkState, VirtioMmioState, VirtioNetState, VirtioRngState,
-    VirtioVsockState, VirtqueueState, VsockResetState, XcrState,
+    DescriptorTableState, EventsState, HostCheckState, HostNeedsState, I8042State, IdentityState,
+    IoapicState, ManifestState, MsrState, OverlayState, PicState, PitChannelState, PitState, PvpanicState,
+    RateLimitState, ReadyPortState, RegsState, RtcState, SegmentState, SerialState, SregsState,
+    TokenBucketState, TscState, VcpuState, VirtioBalloonState, VirtioBlkState, VirtioMmioState,
+    VirtioNetState, VirtioRngState, VirtioVsockState, VirtqueueState, VsockResetState, XcrState,
 };
 use crate::state_file::StateWriter;
 use crate::working_set::{Run, WorkingSet};
@@ -352,6 +352,11 @@ filled!(VirtioBalloonState: transport);
 filled!(TokenBucketState: size, refill_ms, burst, tokens, part, burst_left);
 filled!(RateLimitState: bandwidth, operations);
 filled!(VsockResetState: cid, kind, host_port, guest_port);
+
+/// Section `host-check`, which is not in the sample.
+pub fn host_check() -> HostCheckState {
+    HostCheckState { digest: *b"needs and a host" }
+}
 
 /// Section `overlay:root`.
 pub fn overlay() -> OverlayState {

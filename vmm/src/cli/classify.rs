@@ -132,7 +132,8 @@ fn of_machine(error: &machine::Error) -> Option<(Exit, Option<String>)> {
         }
         machine::Error::OpenKvm(_)
         | machine::Error::ApiVersion { .. }
-        | machine::Error::MissingCapability(_) => "`rekindle doctor` says what this host lacks",
+        | machine::Error::MissingCapability(_)
+        | machine::Error::AddressBits { .. } => "`rekindle doctor` says what this host lacks",
         machine::Error::Boot { .. } => {
             let hint =
                 "give an ELF kernel or a bzImage for x86-64, and what it needs of --memory and --cmdline";

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use kvm_bindings::KVM_MAX_CPUID_ENTRIES;
+use kvm_bindings::kvm_cpuid_entry2;
 use kvm_ioctls::Cap;
 
 use super::{Connections, Error, Frame, GuestFacts, Host, Parts, PausedVm};
@@ -76,6 +76,8 @@ impl Guest<'_> {
         let Self { name, mut cmdline, mut kernel, mut initrd, ram, cpus, virtio, devices_by_parameter } =
             self;
         let host = Host::open()?;
+        let supported = host.supported_cpuid()?;
+        check_address_bits(ram, cpuid::physical_bits(&supported))?;
         let memory = Memory::anonymous(ram).map_err(Error::Memory)?;
         let virtio = VirtioSet::build(virtio, memory.ram()).map_err(Error::Virtio)?;
         let slots = virtio.slots();
@@ -87,7 +89,7 @@ impl Guest<'_> {
         let entry =
             boot::load(&mut kernel, initrd.as_mut(), &told, memory.ram(), ram).map_err(refused(&name))?;
         let frame = Frame::create(&host, memory)?;
-        let vcpus = vcpus(&host, &frame, cpus, &entry)?;
+        let vcpus = vcpus(&host, &supported, &frame, cpus, &entry)?;
         let Connections { wiring, stop } = connections;
         frame.bind(&wiring.lines())?;
         frame.bind(&virtio.lines())?;
@@ -114,11 +116,22 @@ fn refused(guest: &str) -> impl FnOnce(boot::Error) -> Error + use<> {
     move |source| Error::Boot { guest, source }
 }
 
+/// Guest RAM must have addresses: 39 bits of them on many processors for clients, 36 on old ones.
+fn check_address_bits(ram: RamLayout, bits: u32) -> Result<(), Error> {
+    let end = ram.regions().last().map_or(0, |region| region.end());
+    let most = 1_u64.checked_shl(bits).unwrap_or(u64::MAX);
+    if end <= most { Ok(()) } else { Err(Error::AddressBits { end, bits }) }
+}
+
 /// Creates the vCPUs. The first enters the kernel; the others wait for its INIT and SIPI.
-fn vcpus(host: &Host, frame: &Frame, cpus: u32, entry: &EntryPoint) -> Result<Vec<Vcpu>, Error> {
-    let supported = host.kvm().get_supported_cpuid(KVM_MAX_CPUID_ENTRIES);
-    let supported = supported.map_err(Error::vm("read what CPUID KVM supports"))?;
-    let listed = host.kvm().get_msr_index_list().map_err(Error::vm("read which MSRs KVM has"))?;
+fn vcpus(
+    host: &Host,
+    supported: &[kvm_cpuid_entry2],
+    frame: &Frame,
+    cpus: u32,
+    entry: &EntryPoint,
+) -> Result<Vec<Vcpu>, Error> {
+    let listed = host.listed_msrs()?;
     let emulated = Emulated {
         tsc_deadline: host.kvm().check_extension(Cap::TscDeadlineTimer),
         // The LAPIC is always the kernel's here, and that has an x2APIC mode.
@@ -126,8 +139,8 @@ fn vcpus(host: &Host, frame: &Frame, cpus: u32, entry: &EntryPoint) -> Result<Ve
     };
     let make = |id| {
         let blank = Blank::create(&frame.vm, id, frame.traits)?;
-        let cpuid = cpuid::for_vcpu(supported.as_slice(), Topology { vcpu: id, cpus }, emulated);
-        let mut vcpu = blank.boot(&cpuid, &msr::to_save(listed.as_slice(), &cpuid))?;
+        let cpuid = cpuid::for_vcpu(supported, Topology { vcpu: id, cpus }, emulated);
+        let mut vcpu = blank.boot(&cpuid, &msr::to_save(&listed, &cpuid))?;
         if id == 0 {
             vcpu.enter_at(entry)?;
         }
@@ -135,3 +148,7 @@ fn vcpus(host: &Host, frame: &Frame, cpus: u32, entry: &EntryPoint) -> Result<Ve
     };
     (0..cpus).map(make).collect::<Result<_, _>>().map_err(Error::Vcpu)
 }
+
+#[cfg(test)]
+#[path = "builder_test.rs"]
+mod builder_test;

@@ -68,7 +68,7 @@ fn hide_counters(vm: &VmFd) -> Result<(), Error> {
 /// Capabilities that make `KVM_GET_VCPU_EVENTS` exact: without the first, a pending exception with a payload is
 /// reported as if it had been injected; without the second, a pending triple fault is lost
 /// (Documentation/virt/kvm/api.rst, 4.31). Enabled where the kernel has them.
-const EXACT_EVENTS: [u32; 2] = [KVM_CAP_EXCEPTION_PAYLOAD, KVM_CAP_X86_TRIPLE_FAULT_EVENT];
+pub(super) const EXACT_EVENTS: [u32; 2] = [KVM_CAP_EXCEPTION_PAYLOAD, KVM_CAP_X86_TRIPLE_FAULT_EVENT];
 
 impl Frame {
     /// Creates the VM around `memory`.

@@ -1,53 +1,11 @@
-//! The host's KVM: opened, checked, and told apart by kind.
+//! The host's KVM: opened and checked.
 
-use std::fmt;
 use std::io;
-use std::path::Path;
 
-use kvm_bindings::KVM_API_VERSION;
+use kvm_bindings::{KVM_API_VERSION, KVM_MAX_CPUID_ENTRIES, Msrs, kvm_cpuid_entry2, kvm_msr_entry};
 use kvm_ioctls::{Cap, Kvm};
 
 use super::Error;
-
-/// Which implementation of KVM the host has. The state of a guest can be put back only on the same kind: the MSRs
-/// and the exceptions of a guest differ.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum KvmKind {
-    /// Intel VMX.
-    Vmx,
-    /// AMD SVM.
-    Svm,
-    /// PVM: shadow paging and emulation, without hardware virtualization.
-    Pvm,
-    /// None of the modules is there under a name we know.
-    Unknown,
-}
-
-impl KvmKind {
-    const MODULES: [(Self, &'static str, &'static str); 3] = [
-        (Self::Pvm, "pvm", "/sys/module/kvm_pvm"),
-        (Self::Vmx, "vmx", "/sys/module/kvm_intel"),
-        (Self::Svm, "svm", "/sys/module/kvm_amd"),
-    ];
-
-    /// Looks which vendor module is loaded or built in; KVM allows one at a time.
-    pub fn detect() -> Self {
-        let loaded = Self::MODULES.iter().find(|(.., module)| Path::new(module).exists());
-        loaded.map_or(Self::Unknown, |(kind, ..)| *kind)
-    }
-
-    /// The name that an image records.
-    pub fn name(self) -> &'static str {
-        let named = Self::MODULES.iter().find(|(kind, ..)| *kind == self);
-        named.map_or("unknown", |(_, name, _)| *name)
-    }
-}
-
-impl fmt::Display for KvmKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
 
 /// An open `/dev/kvm` that has what every VM of ours needs.
 #[derive(Debug)]
@@ -88,6 +46,26 @@ impl Host {
     /// What is needed of KVM, by name, and whether it is there.
     pub fn capabilities(&self) -> impl Iterator<Item = (&'static str, bool)> + '_ {
         NEEDED.iter().map(|(cap, name)| (*name, self.kvm.check_extension(*cap)))
+    }
+
+    /// What KVM can show a guest by CPUID (`KVM_GET_SUPPORTED_CPUID`).
+    pub(crate) fn supported_cpuid(&self) -> Result<Vec<kvm_cpuid_entry2>, Error> {
+        let supported = self.kvm.get_supported_cpuid(KVM_MAX_CPUID_ENTRIES);
+        Ok(supported.map_err(Error::vm("read what CPUID KVM supports"))?.as_slice().to_vec())
+    }
+
+    /// The MSRs that KVM keeps for a guest (`KVM_GET_MSR_INDEX_LIST`).
+    pub(crate) fn listed_msrs(&self) -> Result<Vec<u32>, Error> {
+        let listed = self.kvm.get_msr_index_list().map_err(Error::vm("read which MSRs KVM has"))?;
+        Ok(listed.as_slice().to_vec())
+    }
+
+    /// What a guest reads from an MSR that says what the host can do, if KVM gives it out
+    /// (`KVM_CAP_GET_MSR_FEATURES`).
+    pub(crate) fn feature_msr(&self, index: u32) -> Option<u64> {
+        let mut msrs = Msrs::from_entries(&[kvm_msr_entry { index, ..Default::default() }]).ok()?;
+        let read = self.kvm.get_msrs(&mut msrs).ok()?;
+        msrs.as_slice().get(..read)?.first().map(|msr| msr.data)
     }
 
     /// For the calls on `/dev/kvm` itself.

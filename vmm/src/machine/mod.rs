@@ -11,17 +11,22 @@
 //! guest cannot run while it is being saved.
 
 mod builder;
+mod caps;
 mod connections;
 mod frame;
 mod host;
+pub(crate) mod host_check;
+mod kind;
 mod paused;
 mod reclaim;
 mod running;
 
 pub use builder::Guest;
+pub use caps::Capability;
 pub use connections::Connections;
 pub use frame::{Frame, GuestFacts};
-pub use host::{Host, KvmKind};
+pub use host::Host;
+pub use kind::KvmKind;
 pub(crate) use paused::Parts;
 pub use paused::PausedVm;
 pub use reclaim::{Reclaimed, Reclaiming, reclaim};
@@ -62,6 +67,16 @@ pub enum Error {
     /// The memory size is impossible.
     #[error("cannot lay out guest memory")]
     Layout(#[source] crate::memory::layout::Error),
+    /// The processor's addresses are too short for it.
+    #[error(
+        "guest memory ends at {end:#x}, beyond the {bits} physical address bits that this host gives a guest"
+    )]
+    AddressBits {
+        /// First address after guest memory.
+        end: u64,
+        /// How many bits there are.
+        bits: u32,
+    },
     /// Guest memory.
     #[error("cannot set up guest memory")]
     Memory(#[source] crate::memory::Error),

@@ -10,7 +10,8 @@ mod layout_test;
 pub const PAGE_SIZE: u64 = 0x1000;
 /// The least RAM a guest may have: 16 MiB.
 pub const MIN_RAM: u64 = 16 << 20;
-/// The most RAM a guest may have: 1 TiB, which fits the 40 physical address bits of every CPU with KVM.
+/// The most RAM a guest may have: it ends at 1 TiB, with 40 physical address bits. A host with fewer refuses what it has no
+/// addresses for (`machine::Error::AddressBits`).
 pub const MAX_RAM: u64 = (1 << 40) - (MMIO_HOLE_END - MMIO_HOLE_START);
 
 /// The GDT that the first vCPU starts with; see [`crate::arch::x86_64::gdt`].

@@ -10,7 +10,7 @@ use crate::device::virtio::{SavedParts, VirtioSet};
 use crate::device::{DeviceSet, DeviceSetState};
 use crate::machine::{Connections, Frame, GuestFacts, Host, Parts, PausedVm};
 use crate::memory::Memory;
-use crate::vcpu::{Blank, Vcpu};
+use crate::vcpu::{Blank, Restored, Vcpu};
 
 pub(super) fn frame(host: &Host, memory: Memory) -> Result<Frame, Error> {
     Frame::create(host, memory).map_err(Error::Machine)
@@ -25,9 +25,16 @@ pub(super) fn blank_vcpus(frame: &Frame, saved: &[VcpuState]) -> Result<Vec<Blan
     saved.iter().map(create).collect()
 }
 
-pub(super) fn vcpus(blank: Vec<Blank>, saved: &[VcpuState], shift: &TimeShift) -> Result<Vec<Vcpu>, Error> {
+/// The vCPUs as they were saved, and whether all their TSCs are exact.
+pub(super) fn vcpus(
+    blank: Vec<Blank>,
+    saved: &[VcpuState],
+    shift: &TimeShift,
+) -> Result<(Vec<Vcpu>, bool), Error> {
     let restore = |(blank, saved): (Blank, _)| blank.restore(saved, shift).map_err(Error::Vcpu);
-    blank.into_iter().zip(saved).map(restore).collect()
+    let restored = blank.into_iter().zip(saved).map(restore).collect::<Result<Vec<Restored>, _>>()?;
+    let exact = restored.iter().all(|restored| restored.exact_tsc);
+    Ok((restored.into_iter().map(|restored| restored.vcpu).collect(), exact))
 }
 
 pub(super) fn chipset(frame: &Frame, saved: &ChipsetState) -> Result<(), Error> {

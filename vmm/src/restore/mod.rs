@@ -4,6 +4,7 @@
 //! then maps the memory and builds the machine, one phase a line, each timed in a [`Report`].
 
 mod build;
+mod host;
 mod plan;
 pub mod record;
 mod report;
@@ -16,7 +17,7 @@ pub use plan::{Contents, Plan, plan, read};
 pub use record::Recording;
 pub use report::{Phase, Report};
 
-use crate::machine::{Connections, Host, PausedVm};
+use crate::machine::{Connections, PausedVm};
 use crate::memory::{self, Memory, lazy};
 use record::Subject;
 use report::Stopwatch;
@@ -176,11 +177,8 @@ impl Plan {
         report: &mut Report,
         map: impl FnOnce(&Contents) -> Result<Memory, memory::Error>,
     ) -> Result<PausedVm, Error> {
-        let Self { contents, virtio, prefetch, recording } = self;
+        let Self { contents, host, virtio, prefetch, recording } = self;
         let mut time = Stopwatch::start(report);
-        let host = Host::open().map_err(Error::Kvm)?;
-        contents.check_capabilities(&host)?;
-        time.lap("open-kvm");
         let memory = map(&contents).map_err(Error::Map)?;
         time.lap("map-memory");
         let frame = build::frame(&host, memory)?;
@@ -188,8 +186,8 @@ impl Plan {
         time.lap("create-vm");
         let blank = build::blank_vcpus(&frame, &contents.vcpus)?;
         let shift = build::clock(&frame, &contents.clock, &contents.vcpus)?;
-        time.clock(&shift);
-        let vcpus = build::vcpus(blank, &contents.vcpus, &shift)?;
+        let (vcpus, exact_tsc) = build::vcpus(blank, &contents.vcpus, &shift)?;
+        time.clock(&shift, exact_tsc);
         time.lap("vcpus");
         let virtio = build::virtio(&frame, virtio)?;
         build::lines(&frame, &connections, &virtio)?;

@@ -8,26 +8,26 @@ use std::time::Duration;
 use snapshot_format::overlay::{OverlayIndex, part_name};
 use snapshot_format::pages::{PAGE_BYTES, verify};
 use snapshot_format::state::{
-    ChipsetState, ClockState, HostNeedsState, ManifestState, MemoryState, OverlayState, VcpuState,
+    ChipsetState, ClockState, HostCheckState, ManifestState, MemoryState, OverlayState, VcpuState,
 };
 use snapshot_format::{ImageDir, MemoryIndex, StateReader, dir};
 
 use super::Error;
 use super::record::Shared;
 use crate::arch::x86_64::acpi::MAX_CPUS;
-use crate::arch::x86_64::cpuid::{self, Registers};
 use crate::config::DeviceOverrides;
 use crate::device::DeviceSetState;
 use crate::device::virtio::blk::ImageLayer;
 use crate::device::virtio::{SavedParts, VirtioSetState};
-use crate::machine::{Frame, Host, KvmKind};
+use crate::machine::Host;
 use crate::memory::Image;
 use crate::memory::layout::RamLayout;
 
-/// An image that this host's CPU can run, and all that its devices need of the host, open.
+/// An image that this host can run, its KVM, and all that its devices need of the host, open.
 #[derive(Debug)]
 pub struct Plan {
     pub(super) contents: Contents,
+    pub(super) host: Host,
     pub(super) virtio: SavedParts,
     /// Whether pages are brought in before the guest touches them.
     pub(super) prefetch: bool,
@@ -40,6 +40,8 @@ pub struct Plan {
 pub struct Contents {
     pub(super) path: PathBuf,
     pub(super) manifest: ManifestState,
+    /// Where its needs were met, if it says.
+    pub(super) host_check: Option<HostCheckState>,
     pub(super) clock: ClockState,
     pub(super) chipset: ChipsetState,
     pub(super) vcpus: Vec<VcpuState>,
@@ -60,10 +62,10 @@ pub struct Contents {
 /// As [`read`]; or the image needs something that this host does not have.
 pub fn plan(path: &Path, overrides: &DeviceOverrides) -> Result<Plan, Error> {
     let mut contents = read(path)?;
-    contents.check_host(KvmKind::detect(), cpuid::remembered(cpuid::host))?;
+    let host = contents.check_host()?;
     let (virtio, layers) = (std::mem::take(&mut contents.virtio), std::mem::take(&mut contents.layers));
     let virtio = virtio.open(layers, overrides).map_err(Error::Virtio)?;
-    Ok(Plan { contents, virtio, prefetch: true, recording: None })
+    Ok(Plan { contents, host, virtio, prefetch: true, recording: None })
 }
 
 /// Reads and checks all that the image at `path` says, but not whether this host can run it.
@@ -76,6 +78,8 @@ pub fn read(path: &Path) -> Result<Contents, Error> {
     let mut state = StateReader::parse(dir.state()).map_err(damaged)?;
     let manifest: ManifestState = state.take("manifest").map_err(damaged)?;
     check_count(path, manifest.vcpus)?;
+    let host_check = state.contains("host-check").then(|| state.take("host-check").map_err(damaged));
+    let host_check = host_check.transpose()?;
     let memory: MemoryState = state.take("memory").map_err(damaged)?;
     let clock = state.take("clock").map_err(damaged)?;
     let chipset = state.take("chipset").map_err(damaged)?;
@@ -96,7 +100,20 @@ pub fn read(path: &Path) -> Result<Contents, Error> {
     check_layout(path, &manifest, &index)?;
     let image = if dir.has_memory() { Some(open_memory(&dir, &index)?) } else { None };
     let path = path.to_owned();
-    Ok(Contents { path, manifest, clock, chipset, vcpus, devices, virtio, layers, index, dir, image })
+    Ok(Contents {
+        path,
+        manifest,
+        host_check,
+        clock,
+        chipset,
+        vcpus,
+        devices,
+        virtio,
+        layers,
+        index,
+        dir,
+        image,
+    })
 }
 
 fn open_memory(dir: &ImageDir, index: &MemoryIndex) -> Result<Arc<Image>, Error> {
@@ -207,54 +224,5 @@ impl Contents {
             data += index.data_bytes();
         }
         Ok(data)
-    }
-
-    fn lacks(&self, lack: String) -> Error {
-        Error::Host { path: self.path.clone(), lack }
-    }
-
-    /// Compares what the image needs of the CPU and of the kind of KVM with what there is.
-    pub(super) fn check_host(
-        &self,
-        kind: KvmKind,
-        host: impl Fn(u32, u32) -> Registers,
-    ) -> Result<(), Error> {
-        let HostNeedsState { cpu_vendor, kvm_kind, cpuid, kvm_caps: _, tsc_khz: _, xsave_bytes: _ } =
-            &self.manifest.host;
-        if kvm_kind != kind.name() {
-            return Err(
-                self.lacks(format!("it was taken on KVM of kind `{kvm_kind}`, this host has `{kind}`"))
-            );
-        }
-        let vendor = cpuid::vendor(&host);
-        if *cpu_vendor != vendor {
-            return Err(
-                self.lacks(format!("it was taken on a CPU of `{cpu_vendor}`, this host's is of `{vendor}`"))
-            );
-        }
-        let missing: Vec<_> =
-            cpuid::missing(cpuid, host).into_iter().flat_map(|missing| missing.names).collect();
-        if missing.is_empty() {
-            return Ok(());
-        }
-        Err(self.lacks(format!("its CPU lacks {}", missing.join(", "))))
-    }
-
-    /// Compares what the image needs of KVM with what there is.
-    pub(super) fn check_capabilities(&self, host: &Host) -> Result<(), Error> {
-        let lacking = |cap: &&u32| host.kvm().check_extension_raw((**cap).into()) <= 0;
-        match self.manifest.host.kvm_caps.iter().find(lacking) {
-            None => Ok(()),
-            Some(cap) => Err(self.lacks(format!("its KVM lacks capability {cap}"))),
-        }
-    }
-
-    /// An XSAVE area longer than this KVM's would lose its end.
-    pub(super) fn check_xsave(&self, frame: &Frame) -> Result<(), Error> {
-        let (needed, there) = (self.manifest.host.xsave_bytes, frame.traits.xsave_bytes);
-        if needed as usize <= there {
-            return Ok(());
-        }
-        Err(self.lacks(format!("its KVM keeps {there} bytes of extended CPU state, {needed} are needed")))
     }
 }

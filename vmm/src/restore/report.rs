@@ -9,7 +9,9 @@ use crate::clock::TimeShift;
 pub struct Report {
     /// What was done, and for how long.
     pub phases: Vec<Phase>,
-    /// Whether guest TSCs were set in exact relation to kvmclock: see [`crate::clock::TimeShift::relates_tscs`].
+    /// Whether all guest TSCs were set in exact relation to kvmclock: by an offset, because the kernels relate it to the
+    /// host's TSC at the save and now, and that runs at the guest's frequency. If not, they are set as exactly as a value can be
+    /// written: see [`crate::clock::TimeShift::tsc`].
     pub exact_tsc: bool,
     /// By how much the guest's wall clock is behind: see [`crate::clock::MAX_AT_WORK`].
     pub clock_behind: Duration,
@@ -50,8 +52,8 @@ impl<'report> Stopwatch<'report> {
         Self { report, since: Instant::now() }
     }
 
-    pub(super) fn clock(&mut self, shift: &TimeShift) {
-        self.report.exact_tsc = shift.relates_tscs();
+    pub(super) fn clock(&mut self, shift: &TimeShift, exact_tsc: bool) {
+        self.report.exact_tsc = exact_tsc;
         self.report.clock_behind = shift.behind();
     }
 

@@ -1,6 +1,8 @@
 //! Everything but memory: collected from the machine at rest, encoded later.
 
-use snapshot_format::state::{ChipsetState, ClockState, HostNeedsState, ManifestState, VcpuState};
+use snapshot_format::state::{
+    ChipsetState, ClockState, HostCheckState, HostNeedsState, ManifestState, VcpuState,
+};
 use snapshot_format::{Architecture, MemoryIndex, StateWriter};
 
 use super::{Error, disks};
@@ -9,6 +11,7 @@ use crate::clock;
 use crate::device::DeviceSetState;
 use crate::device::virtio::VirtioSetState;
 use crate::lifecycle::Quiesced;
+use crate::machine::host_check::{self, HostId};
 use crate::machine::{Frame, GuestFacts, KvmKind, PausedVm};
 
 /// The saved state of everything but memory.
@@ -21,6 +24,7 @@ pub(super) struct Collected {
     virtio: VirtioSetState,
     facts: GuestFacts,
     host: HostNeedsState,
+    host_check: Option<HostCheckState>,
     created_ns: u64,
 }
 
@@ -36,7 +40,7 @@ pub(super) fn collect(vm: &PausedVm, at_rest: &Quiesced<'_>) -> Result<Collected
     let vcpus = vcpus.collect::<Result<Vec<_>, _>>()?;
     let devices = vm.devices().save(at_rest);
     let virtio = vm.virtio().save(at_rest);
-    let host = host_needs(vm, &vcpus)?;
+    let (host, host_check) = host_needs(vm, &vcpus)?;
     Ok(Collected {
         clock,
         chipset,
@@ -45,32 +49,41 @@ pub(super) fn collect(vm: &PausedVm, at_rest: &Quiesced<'_>) -> Result<Collected
         virtio,
         facts: vm.facts().clone(),
         host,
+        host_check,
         created_ns: clock::realtime_ns(),
     })
 }
 
-/// What a host must have to take this state. vCPUs are alike but for their APIC ids, so the first speaks for all.
-fn host_needs(vm: &PausedVm, vcpus: &[VcpuState]) -> Result<HostNeedsState, Error> {
+/// What a host must have to take this state, and that this one has it. vCPUs are alike but for their APIC ids, so the
+/// first speaks for all.
+fn host_needs(vm: &PausedVm, vcpus: &[VcpuState]) -> Result<(HostNeedsState, Option<HostCheckState>), Error> {
     let shown = vm.vcpus().first().map(|vcpu| vcpu.cpuid().map_err(Error::Vcpu)).transpose()?;
     let host = cpuid::remembered(cpuid::host);
     let cpuid = shown.map(|shown| cpuid::required_words(shown.as_slice(), &host));
-    Ok(HostNeedsState {
+    let kind = KvmKind::detect();
+    let needs = HostNeedsState {
         cpu_vendor: cpuid::vendor(&host),
-        kvm_kind: KvmKind::detect().name().to_owned(),
+        kvm_kind: kind.name().to_owned(),
         cpuid: cpuid.unwrap_or_default(),
         kvm_caps: Frame::event_capabilities(vm.vm()),
         tsc_khz: vcpus.first().map_or(0, |vcpu| vcpu.tsc.khz),
         xsave_bytes: u32::try_from(vm.xsave_bytes()).unwrap_or(u32::MAX),
-    })
+    };
+    let met = HostId::here(kind, &host).map(|here| host_check::digest_of(&here, &needs, vcpus));
+    Ok((needs, met))
 }
 
 impl Collected {
     /// The bytes of the image's `state` file.
     pub(super) fn encode(self, index: &MemoryIndex, overlays: &[disks::Copied]) -> Result<Vec<u8>, Error> {
         let manifest = self.manifest(index);
-        let Self { clock, chipset, vcpus, devices, virtio, facts: _, host: _, created_ns: _ } = self;
+        let Self { clock, chipset, vcpus, devices, virtio, facts: _, host: _, host_check, created_ns: _ } =
+            self;
         let mut state = StateWriter::new(Architecture::X86_64);
         state.add("manifest", &manifest).map_err(Error::Encode)?;
+        if let Some(met) = host_check {
+            state.add("host-check", &met).map_err(Error::Encode)?;
+        }
         state.add("memory", &index.to_state()).map_err(Error::Encode)?;
         state.add("clock", &clock).map_err(Error::Encode)?;
         state.add("chipset", &chipset).map_err(Error::Encode)?;

@@ -25,6 +25,7 @@ use crate::arch::x86_64::msr;
 use crate::arch::x86_64::regs::EntryPoint;
 
 pub use fd::{KvmVcpu, Traits, VcpuFd};
+pub use restore::Restored;
 pub use run::Shared;
 
 /// Why a vCPU could not be made, run, saved or restored.
@@ -97,6 +98,8 @@ pub struct Vcpu {
     id: u32,
     /// The MSRs that are saved, in the order in which they are written back.
     msrs: Vec<u32>,
+    /// The frequency of the guest's TSC, in kHz, as it found it when it booted; `None` if it booted here.
+    tsc_khz: Option<u32>,
     // Connections.
     fd: KvmVcpu,
 }
@@ -123,7 +126,7 @@ impl Blank {
     /// that this host gives out and takes back is found out here.
     pub fn boot(self, cpuid: &[kvm_cpuid_entry2], candidates: &[u32]) -> Result<Vcpu, Error> {
         let Self { id, fd } = self;
-        let mut vcpu = Vcpu { id, msrs: Vec::new(), fd };
+        let mut vcpu = Vcpu { id, msrs: Vec::new(), tsc_khz: None, fd };
         vcpu.configure(cpuid, candidates)?;
         Ok(vcpu)
     }

@@ -16,8 +16,10 @@ use crate::arch::x86_64::msr;
 pub(super) struct Recorder {
     pub(super) state: RefCell<State>,
     pub(super) calls: RefCell<Vec<String>>,
-    /// An MSR that this vCPU refuses to have set.
-    pub refuses: Option<u32>,
+    /// MSRs that this vCPU refuses to have set.
+    pub refuses: Vec<u32>,
+    /// MSRs that this vCPU does not let be read.
+    pub unreadable: Vec<u32>,
     /// Whether the kernel has `KVM_VCPU_TSC_OFFSET`.
     pub has_tsc_offset: bool,
     /// Whether the host can scale the TSC.
@@ -57,6 +59,11 @@ impl Recorder {
     pub(in crate::vcpu) fn msr(&self, index: u32) -> Option<u64> {
         let state = self.state.borrow();
         state.msrs.iter().rev().find(|msr| msr.index == index).map(|msr| msr.data)
+    }
+
+    /// Has an MSR hold a value before anything is restored.
+    pub(in crate::vcpu) fn begins_with(&self, index: u32, data: u64) {
+        self.state.borrow_mut().msrs.push(kvm_msr_entry { index, data, ..Default::default() });
     }
 
     /// The TSC offset that was set.
@@ -161,12 +168,12 @@ impl VcpuFd for Recorder {
         indices.iter().for_each(|index| self.note(format!("get msr {index:#x}")));
         let known =
             |&index: &u32| kvm_msr_entry { index, data: self.msr(index).unwrap_or(0), ..Default::default() };
-        Ok(indices.iter().map(known).collect())
+        Ok(indices.iter().filter(|index| !self.unreadable.contains(index)).map(known).collect())
     }
 
     fn set_msrs(&self, msrs: &[kvm_msr_entry]) -> io::Result<usize> {
         for (taken, msr) in msrs.iter().enumerate() {
-            if self.refuses == Some(msr.index) {
+            if self.refuses.contains(&msr.index) {
                 return Ok(taken);
             }
             self.set(&format!("msr {:#x}", msr.index), |s| s.msrs.push(*msr))?;

@@ -34,14 +34,33 @@ impl Blank {
     ///
     /// Call only after every vCPU of the VM was created: a vCPU is created with its TSC at 0, which KVM takes for the
     /// value that the next write is to agree with, and so the TSCs would drift apart (`kvm_synchronize_tsc`).
-    pub fn restore(self, saved: &VcpuState, shift: &TimeShift) -> Result<Vcpu, Error> {
+    pub fn restore(self, saved: &VcpuState, shift: &TimeShift) -> Result<Restored, Error> {
         let Self { id, fd } = self;
-        restore(&fd, saved, shift)?;
-        Ok(Vcpu { id, msrs: saved.msrs.iter().map(|msr| msr.index).collect(), fd })
+        let Outcome { without, exact_tsc } = restore(&fd, saved, shift)?;
+        let kept = saved.msrs.iter().map(|msr| msr.index).filter(|index| !without.contains(index));
+        let vcpu = Vcpu { id, msrs: msr::to_save_again(kept), tsc_khz: Some(saved.tsc.khz), fd };
+        Ok(Restored { vcpu, exact_tsc })
     }
 }
 
-pub(super) fn restore(fd: &impl VcpuFd, state: &VcpuState, shift: &TimeShift) -> Result<(), Error> {
+/// A vCPU as it was saved, and how well that went.
+#[derive(Debug)]
+pub struct Restored {
+    /// The vCPU.
+    pub vcpu: Vcpu,
+    /// Whether its TSC stands in exact relation to kvmclock, and not only as exactly as a value can be written.
+    pub exact_tsc: bool,
+}
+
+/// What came of it.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Outcome {
+    /// MSRs that this host does without: see [`set_msrs`].
+    pub(super) without: Vec<u32>,
+    pub(super) exact_tsc: bool,
+}
+
+pub(super) fn restore(fd: &impl VcpuFd, state: &VcpuState, shift: &TimeShift) -> Result<Outcome, Error> {
     let id = state.id;
     let cannot = |call| move |source| Error::Ioctl { call, vcpu: id, source };
     let parts = saved::Parts::check(state, fd.xsave_bytes())?;
@@ -54,29 +73,55 @@ pub(super) fn restore(fd: &impl VcpuFd, state: &VcpuState, shift: &TimeShift) ->
     fd.set_xcrs(&parts.xcrs).map_err(cannot("set the extended control registers"))?;
     fd.set_xsave(&state.xsave.0).map_err(cannot("set the XSAVE area"))?;
     fd.set_debugregs(&parts.debugregs).map_err(cannot("set the debug registers"))?;
-    match shift.tsc(&state.tsc, scaled) {
+    let tsc = shift.tsc(&state.tsc, scaled);
+    match tsc {
         TscTarget::Offset(offset) => fd.set_tsc_offset(offset).map_err(cannot("set the TSC offset"))?,
-        TscTarget::Value(value) => set_msrs(fd, id, &[entry(msr::TSC, value)])?,
+        TscTarget::Value(value) => set_msr(fd, id, entry(msr::TSC, value))?,
     }
-    set_msrs(fd, id, &parts.msrs)?;
+    let without = set_msrs(fd, id, &parts.msrs)?;
     fd.set_lapic(&parts.lapic).map_err(cannot("set the LAPIC"))?;
     if state.tsc_deadline != 0 {
-        set_msrs(fd, id, &[entry(msr::TSC_DEADLINE, state.tsc_deadline)])?;
+        set_msr(fd, id, entry(msr::TSC_DEADLINE, state.tsc_deadline))?;
     }
     fd.set_events(&parts.events).map_err(cannot("set the pending events"))?;
 
-    if cfg!(debug_assertions) { read_back(fd, &parts, id) } else { Ok(()) }
+    if cfg!(debug_assertions) {
+        read_back(fd, &parts, id)?;
+    }
+    Ok(Outcome { without, exact_tsc: matches!(tsc, TscTarget::Offset(_)) })
 }
 
 fn entry(index: u32, data: u64) -> kvm_msr_entry {
     kvm_msr_entry { index, data, ..Default::default() }
 }
 
-fn set_msrs(fd: &impl VcpuFd, vcpu: u32, msrs: &[kvm_msr_entry]) -> Result<(), Error> {
-    let taken = fd.set_msrs(msrs).map_err(|source| Error::Ioctl { call: "set the MSRs", vcpu, source })?;
-    match msrs.get(taken) {
-        None => Ok(()),
-        Some(refused) => Err(Error::MsrRefused { vcpu, index: refused.index, data: refused.data }),
+fn refused(vcpu: u32, msr: &kvm_msr_entry) -> Error {
+    Error::MsrRefused { vcpu, index: msr.index, data: msr.data }
+}
+
+fn set_msr(fd: &impl VcpuFd, vcpu: u32, msr: kvm_msr_entry) -> Result<(), Error> {
+    let taken = fd.set_msrs(&[msr]).map_err(|source| Error::Ioctl { call: "set the MSRs", vcpu, source })?;
+    if taken == 1 { Ok(()) } else { Err(refused(vcpu, &msr)) }
+}
+
+/// Sets `msrs` in order, and returns those that this host does without.
+///
+/// An MSR that was saved as 0, that KVM refuses, and that does not exist here or is 0 already, is one that the guest
+/// never used: the kernel that it was saved on knew it and this one does not.
+fn set_msrs(fd: &impl VcpuFd, vcpu: u32, msrs: &[kvm_msr_entry]) -> Result<Vec<u32>, Error> {
+    let cannot = |call| move |source| Error::Ioctl { call, vcpu, source };
+    let (mut rest, mut without) = (msrs, Vec::new());
+    loop {
+        let taken = fd.set_msrs(rest).map_err(cannot("set the MSRs"))?;
+        let Some((msr, later)) = rest.get(taken..).and_then(<[_]>::split_first) else { return Ok(without) };
+        let is_zero = |found: &kvm_msr_entry| found.data == 0;
+        let found = fd.msrs(&[msr.index]).map_err(cannot("read an MSR"))?;
+        if msr.data != 0 || !found.iter().all(is_zero) {
+            return Err(refused(vcpu, msr));
+        }
+        tracing::debug!(vcpu, msr = format!("{:#x}", msr.index), "this KVM does not have it, nor needs it");
+        without.push(msr.index);
+        rest = later;
     }
 }
 

@@ -26,11 +26,18 @@ use crate::lifecycle::Quiesced;
 impl Vcpu {
     /// Everything KVM knows of this vCPU.
     pub fn save(&self, _at_rest: &Quiesced<'_>) -> Result<VcpuState, Error> {
-        save(&self.fd, self.id, &self.msrs)
+        save(&self.fd, self.id, &self.msrs, self.tsc_khz)
     }
 }
 
-pub(super) fn save(fd: &impl VcpuFd, id: u32, msrs: &[u32]) -> Result<VcpuState, Error> {
+/// `booted_khz` is the frequency that the TSC had when the guest booted, if that was on another host: what hosts differ in and
+/// is tolerated (`restore::TSC_TOLERANCE_PPM`) must not add up over generations.
+pub(super) fn save(
+    fd: &impl VcpuFd,
+    id: u32,
+    msrs: &[u32],
+    booted_khz: Option<u32>,
+) -> Result<VcpuState, Error> {
     let cannot = |call| move |source| Error::Ioctl { call, vcpu: id, source };
 
     let mp_state = fd.mp_state().map_err(cannot("read the MP state"))?;
@@ -48,7 +55,8 @@ pub(super) fn save(fd: &impl VcpuFd, id: u32, msrs: &[u32]) -> Result<VcpuState,
     let tsc_deadline = one_msr(fd, msr::TSC_DEADLINE).map_err(cannot("read the TSC deadline"))?;
     let lapic = fd.lapic().map_err(cannot("read the LAPIC"))?;
 
-    if let Some(missing) = msrs.iter().find(|&&index| !msr_values.iter().any(|msr| msr.index == index)) {
+    let is_missing = |index: u32| !msr_values.iter().any(|msr| msr.index == index);
+    if let Some(missing) = msrs.iter().find(|&&index| !msr::is_optional(index) && is_missing(index)) {
         return Err(Error::Impossible {
             vcpu: id,
             field: "msrs",
@@ -70,7 +78,7 @@ pub(super) fn save(fd: &impl VcpuFd, id: u32, msrs: &[u32]) -> Result<VcpuState,
             value: tsc_value.unwrap_or(0),
             offset: tsc_offset.unwrap_or(0),
             has_offset: tsc_offset.is_some(),
-            khz: tsc_khz,
+            khz: booted_khz.unwrap_or(tsc_khz),
         },
         msrs: saved::msrs(&msr_values),
         tsc_deadline: tsc_deadline.unwrap_or(0),

@@ -13,6 +13,7 @@ use snapshot_format::state::{
 };
 
 use super::Error;
+use crate::arch::x86_64::msr;
 
 /// Length of the LAPIC's register page in bytes (`KVM_APIC_REG_SIZE`).
 const LAPIC_BYTES: usize = 0x400;
@@ -76,7 +77,11 @@ impl Parts {
             sregs: to_sregs(sregs),
             xcrs: to_xcrs(xcrs).ok_or_else(|| length("xcrs", xcrs.len(), "up to 16"))?,
             debugregs: to_debugregs(debugregs),
-            msrs: msrs.iter().map(to_msr).collect(),
+            msrs: msrs
+                .iter()
+                .filter(|saved| !msr::is_as_reset(saved.index, saved.data))
+                .map(to_msr)
+                .collect(),
             lapic: to_lapic(lapic).ok_or_else(|| length("lapic", lapic.0.len(), "1024"))?,
             events: to_events(events),
         })
@@ -401,12 +406,13 @@ fn to_events(saved: &EventsState) -> kvm_vcpu_events {
     }
 }
 
+/// All but those that a vCPU has from the start.
 pub(super) fn msrs(msrs: &[kvm_msr_entry]) -> Vec<MsrState> {
     let entry = |entry: &kvm_msr_entry| {
         let kvm_msr_entry { index, reserved: _, data } = *entry;
         MsrState { index, data }
     };
-    msrs.iter().map(entry).collect()
+    msrs.iter().filter(|msr| !msr::is_as_reset(msr.index, msr.data)).map(entry).collect()
 }
 
 fn to_msr(saved: &MsrState) -> kvm_msr_entry {

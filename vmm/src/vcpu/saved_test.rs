@@ -30,7 +30,7 @@ fn every_field_makes_the_round_trip() {
     let fd = Recorder { has_tsc_offset: true, ..Recorder::default() };
     restore::restore(&fd, &state, &no_time()).unwrap();
     let msrs: Vec<u32> = state.msrs.iter().map(|msr| msr.index).collect();
-    let again = save::save(&fd, state.id, &msrs).unwrap();
+    let again = save::save(&fd, state.id, &msrs, None).unwrap();
     assert_eq!(again, state);
 }
 

@@ -1,9 +1,10 @@
 //! The judgements: facts in, one verdict per question out, each with what to change.
 
 use serde::Serialize;
+use vmm::machine::KvmKind;
 
 use super::caps::{self, Need};
-use super::facts::{Access, Facts, KvmKind, version};
+use super::facts::{Access, Facts, version};
 use super::kvm::{KvmState, Offer};
 
 /// How it stands with one thing.
@@ -78,7 +79,7 @@ pub(super) fn examine(facts: &Facts) -> Report {
     Report {
         version: env!("CARGO_PKG_VERSION"),
         can_run: checks.iter().all(|c| c.state != State::Missing),
-        kvm_kind: facts.kind.map(KvmKind::word),
+        kvm_kind: facts.kind.map(KvmKind::name),
         checks,
     }
 }
@@ -123,7 +124,7 @@ fn how_to_get_kvm(facts: &Facts) -> String {
     if let Some(kind) = facts.kind {
         return format!(
             "module {} is loaded: in a container, pass the device in (`--device /dev/kvm`)",
-            kind.module()
+            kind.module().unwrap_or("kvm")
         );
     }
     match (cpu.vmx, cpu.svm, cpu.hypervisor) {
@@ -202,7 +203,7 @@ fn kvm_kind(kind: Option<KvmKind>) -> Check {
              the built-in guest runs well",
             "for stock kernels use a host with kvm_intel or kvm_amd",
         ),
-        Some(kind) => ok(NAME, format!("{} ({})", kind.word(), kind.module())),
+        Some(kind) => ok(NAME, format!("{kind} ({})", kind.module().unwrap_or("kvm"))),
         None => degraded(
             NAME,
             "none of kvm_intel, kvm_amd and kvm_pvm is in /sys/module: images cannot be marked with their kind",

@@ -2,9 +2,10 @@
 
 use super::caps;
 use super::checks::{Report, State, examine};
-use super::facts::{Access, CpuFlags, Facts, KvmKind, chosen, cpu_flags, meminfo_field, version};
+use super::facts::{Access, CpuFlags, Facts, chosen, cpu_flags, meminfo_field, version};
 use super::kvm::{KvmState, Offer, group_name};
 use super::render::human;
+use vmm::machine::KvmKind;
 
 /// A host on which there is nothing to change.
 fn good() -> Facts {

@@ -3,6 +3,8 @@
 use std::fs::{self, File};
 use std::io;
 
+use vmm::machine::KvmKind;
+
 use super::kvm::KvmState;
 
 /// What was seen. `None` means that the kernel does not say.
@@ -32,34 +34,6 @@ pub(super) struct Facts {
     pub(super) swap_used_kib: u64,
     /// Frequency governor of the first CPU.
     pub(super) governor: Option<String>,
-}
-
-/// The kinds of KVM, which differ in what their images can be restored on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum KvmKind {
-    Vmx,
-    Svm,
-    Pvm,
-}
-
-impl KvmKind {
-    /// The word that images use.
-    pub(super) fn word(self) -> &'static str {
-        match self {
-            Self::Vmx => "vmx",
-            Self::Svm => "svm",
-            Self::Pvm => "pvm",
-        }
-    }
-
-    /// The kernel module's name.
-    pub(super) fn module(self) -> &'static str {
-        match self {
-            Self::Vmx => "kvm_intel",
-            Self::Svm => "kvm_amd",
-            Self::Pvm => "kvm_pvm",
-        }
-    }
 }
 
 /// CPU flags that say where we are.
@@ -106,9 +80,7 @@ fn line(path: &str) -> Option<String> {
 }
 
 fn kind() -> Option<KvmKind> {
-    [KvmKind::Pvm, KvmKind::Vmx, KvmKind::Svm]
-        .into_iter()
-        .find(|kind| fs::exists(format!("/sys/module/{}", kind.module())).unwrap_or(false))
+    Some(KvmKind::detect()).filter(|kind| *kind != KvmKind::Unknown)
 }
 
 fn access(path: &str) -> Access {

@@ -1,7 +1,8 @@
 //! `rekindle doctor`: what this host can do, and what to change where it cannot.
 //!
 //! Facts are gathered first and judged afterwards, so every judgement can be tested without the host that deserves
-//! it. Nothing of the VMM library is used: the doctor must work where the patient does not.
+//! it. Of the VMM library only names are used, of kinds of KVM and of capabilities: the doctor must work where the patient
+//! does not.
 
 use anyhow::Result;
 
@@ -13,8 +14,6 @@ mod checks;
 mod facts;
 mod kvm;
 mod render;
-
-pub(super) use caps::name as cap_name;
 
 #[cfg(test)]
 mod doctor_test;

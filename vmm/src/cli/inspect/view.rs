@@ -6,8 +6,8 @@ use std::time::{Duration, UNIX_EPOCH};
 use serde::Serialize;
 use snapshot_format::handoff::spell_id;
 use snapshot_format::state::{CpuidWordState, HostNeedsState, ManifestState};
+use vmm::machine::Capability;
 
-use super::super::doctor::cap_name;
 use super::devices::DeviceView;
 
 /// One image.
@@ -143,13 +143,12 @@ impl View {
 impl HostView {
     fn new(host: HostNeedsState) -> Self {
         let HostNeedsState { cpu_vendor, kvm_kind, cpuid, kvm_caps, tsc_khz, xsave_bytes } = host;
-        let cap = |number| cap_name(number).map_or_else(|| number.to_string(), str::to_owned);
         Self {
             cpu_vendor,
             kvm_kind,
             tsc_khz,
             xsave_bytes,
-            kvm_caps: kvm_caps.into_iter().map(cap).collect(),
+            kvm_caps: kvm_caps.into_iter().map(|number| Capability(number).to_string()).collect(),
             cpuid: cpuid.into_iter().map(CpuidView::new).collect(),
         }
     }

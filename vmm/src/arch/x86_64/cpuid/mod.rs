@@ -14,11 +14,15 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
-use kvm_bindings::kvm_cpuid_entry2;
+use kvm_bindings::{KVM_CPUID_FLAG_SIGNIFCANT_INDEX, kvm_cpuid_entry2};
+use snapshot_format::state::CpuidEntryState;
 
 mod features;
+pub mod immunity;
+mod in_use;
 mod mask;
 mod needs;
+mod rules;
 mod topology;
 
 #[cfg(test)]
@@ -26,8 +30,10 @@ mod cpuid_test;
 #[cfg(test)]
 mod needs_test;
 
+pub use in_use::{InUse, not_offered};
 pub use mask::{BLANK, Blank, MASKED, Mask};
-pub use needs::{Missing, missing, required_words};
+pub use needs::{Missing, missing, required_words, shown_words};
+pub use rules::{Broken, RULES, Relation, Rule, broken};
 pub use topology::Topology;
 
 /// The four registers that CPUID returns: EAX, EBX, ECX, EDX.
@@ -107,13 +113,32 @@ pub fn vendor(cpuid: impl Fn(u32, u32) -> Registers) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
+/// How many bits a guest's physical addresses may have on a host whose KVM offers `supported`. Where leaf 0x8000_0008
+/// is missing it is 36 (Intel SDM vol. 3A, 4.1.4).
+#[must_use]
+pub fn physical_bits(supported: &[kvm_cpuid_entry2]) -> u32 {
+    match lookup(supported, 0x8000_0008, 0)[0] & 0xFF {
+        0 => 36,
+        bits => bits,
+    }
+}
+
 /// CPUID as a vCPU with these entries would return it, near enough: an entry that does not exist reads as
 /// zero.
 #[must_use]
 pub fn lookup(entries: &[kvm_cpuid_entry2], leaf: u32, subleaf: u32) -> Registers {
-    let indexed = |entry: &kvm_cpuid_entry2| entry.flags & kvm_bindings::KVM_CPUID_FLAG_SIGNIFCANT_INDEX != 0;
+    find(entries.iter().map(|e| (e.function, e.index, e.flags, [e.eax, e.ebx, e.ecx, e.edx])), leaf, subleaf)
+}
+
+/// The same of a saved vCPU.
+#[must_use]
+pub fn lookup_saved(entries: &[CpuidEntryState], leaf: u32, subleaf: u32) -> Registers {
+    find(entries.iter().map(|e| (e.function, e.index, e.flags, [e.eax, e.ebx, e.ecx, e.edx])), leaf, subleaf)
+}
+
+fn find(mut entries: impl Iterator<Item = (u32, u32, u32, Registers)>, leaf: u32, subleaf: u32) -> Registers {
+    let indexed = |flags: u32| flags & KVM_CPUID_FLAG_SIGNIFCANT_INDEX != 0;
     entries
-        .iter()
-        .find(|entry| entry.function == leaf && (!indexed(entry) || entry.index == subleaf))
-        .map_or([0; 4], |entry| [entry.eax, entry.ebx, entry.ecx, entry.edx])
+        .find(|&(function, index, flags, _)| function == leaf && (!indexed(flags) || index == subleaf))
+        .map_or([0; 4], |(.., registers)| registers)
 }
