@@ -54,9 +54,21 @@ pub struct Hello {
     #[serde(default = "yes")]
     pub prefetch: bool,
     /// Whether the VMM records which pages are touched and written: nothing is delivered that was not asked for, page
-    /// by page, each write-protected (`UFFDIO_COPY_MODE_WP`).
+    /// by page, each write-protected (`UFFDIO_COPY_MODE_WP`) unless `write_protect` says otherwise.
     #[serde(default)]
     pub record: bool,
+    /// Whether pages are delivered write-protected, if that is not what `record` says: the kernel refuses such a copy
+    /// (EINVAL) into memory that is not registered for write protection, which takes Linux 6.7 (`UFFD_FEATURE_WP_ASYNC`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub write_protect: Option<bool>,
+}
+
+impl Hello {
+    /// Whether pages are to be delivered write-protected.
+    #[must_use]
+    pub fn protects(&self) -> bool {
+        self.write_protect.unwrap_or(self.record)
+    }
 }
 
 fn yes() -> bool {

@@ -10,7 +10,7 @@ fn two() -> Vec<Mapping> {
 }
 
 fn hello() -> Hello {
-    Hello { version: VERSION, image_id: "00ff".repeat(8), prefetch: false, record: true }
+    Hello { version: VERSION, image_id: "00ff".repeat(8), prefetch: false, record: true, write_protect: None }
 }
 
 #[test]
@@ -25,6 +25,20 @@ fn what_is_written_is_read() {
     for hello in [None, Some(hello())] {
         let handshake = Handshake { mappings: two(), hello };
         assert_eq!(Handshake::parse(&handshake.encode().unwrap()).unwrap(), handshake);
+    }
+}
+
+#[test]
+fn pages_of_a_recorded_guest_are_protected_unless_that_cannot_be() {
+    for (record, write_protect, protects) in
+        [(true, None, true), (false, None, false), (true, Some(false), false), (false, Some(true), true)]
+    {
+        let hello = Hello { record, write_protect, ..hello() };
+        assert_eq!(hello.protects(), protects);
+        let json = serde_json::to_value(&hello).unwrap();
+        // A server that does not know the member is not told of it for nothing.
+        assert_eq!(json.get("write_protect").is_some(), write_protect.is_some());
+        assert_eq!(serde_json::from_value::<Hello>(json).unwrap(), hello);
     }
 }
 

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
-use snapshot_format::handoff::{self, FromServer, Handshake};
+use snapshot_format::handoff::{self, FromServer, Handshake, Hello};
 use snapshot_format::pages::PAGE_BYTES;
 
 use super::run::{chain, say};
@@ -166,6 +166,7 @@ pub(super) fn session(
     stats: Stats,
 ) -> Session {
     let (prefetch, record) = handshake.hello.as_ref().map_or((true, false), |h| (h.prefetch, h.record));
+    let protect = handshake.hello.as_ref().is_some_and(Hello::protects);
     let wanted = image.working_set().filter(|_| prefetch && options.prefetch && !record);
     let steps = || {
         wanted
@@ -174,7 +175,7 @@ pub(super) fn session(
             .map(|run| Step { offset: run.first * PAGE_BYTES, len: run.pages * PAGE_BYTES })
     };
     let grain = if record { Grain::single() } else { options.grain };
-    let place = Place { memory, space: Space::new(&handshake.mappings), protect: record };
+    let place = Place { memory, space: Space::new(&handshake.mappings), protect };
     let source = Arc::clone(image.source());
     let mut deliverer = Deliverer::new(place, source, grain, stats, options.trace.clone());
     deliverer.expect(Members::new(steps()));

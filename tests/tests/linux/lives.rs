@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use rekindle_tests::{Image, Scratch, verbs};
+use rekindle_tests::{Image, Launch, Scratch, verbs};
 
 use crate::checks;
 use crate::guest::Guest;
@@ -74,6 +74,33 @@ pub(crate) fn three_generations() {
     checks::kernel_is_content(&mut last);
     checks::counts_on(&(console + &last.console()));
     last.vm.stop();
+}
+
+/// A restored guest is snapshotted, and both images come back with their memory delivered by the VM's own thread. The
+/// smallest machine, for labs whose hardware is slow.
+pub(crate) fn second_generation_and_lazy() {
+    let here = Scratch::new();
+    let first = shelf::counting(CLOUD_6_1, 1);
+    let before = first.image.fingerprint();
+    let mut guest = Guest::restore(&first.image);
+    (0..2).for_each(|_| drop(guest.next("count")));
+    checks::timers_fire(&mut guest);
+    let second = guest.leave(&here.path("second"), &first.sum);
+    second.image.verifies();
+    let console = first.console.clone() + &second.console;
+    for (image, before) in [(&first.image, &first.console), (&second.image, &console)] {
+        let launch = Launch::new(["restore".as_ref(), image.path().as_os_str()]);
+        let mut guest = Guest { vm: launch.args(["--memory-mode", "lazy"]).vm() };
+        (0..2).for_each(|_| drop(guest.next("count")));
+        checks::timers_fire(&mut guest);
+        checks::file_is_whole(&mut guest, &first.sum);
+        checks::every_cpu_runs(&mut guest);
+        checks::wall_clock_is_right(&mut guest);
+        checks::kernel_wants_only_cpu_time(&mut guest);
+        checks::counts_on(&(before.clone() + &guest.console()));
+        guest.vm.stop();
+    }
+    assert_eq!(first.image.fingerprint(), before);
 }
 
 /// The guest stays paused, and then goes on where it was, in this process and in another.

@@ -47,6 +47,7 @@ fn main() -> ExitCode {
         life(CLOUD_6_12, 2),
         case("ten_restores_of_one_image_two_at_a_time", lives::ten_restores),
         case("three_generations", lives::three_generations),
+        case("a_second_generation_and_a_lazy_one_on_one_cpu", lives::second_generation_and_lazy),
         case("snapshot_while_paused", lives::snapshot_while_paused),
         case("eight_cpus", lives::eight_cpus),
         case("two_cpus_without_acpi", lives::two_cpus_without_acpi),

@@ -10,6 +10,7 @@ mod clock;
 mod console;
 mod control;
 mod documents;
+mod demo;
 mod endings;
 mod identity;
 mod lifecycle;
@@ -27,6 +28,7 @@ fn main() -> ExitCode {
         console::cases(),
         control::cases(),
         documents::cases(),
+        demo::cases(),
         endings::cases(),
         identity::cases(),
         bake::cases(),

@@ -1,6 +1,7 @@
 //! `cargo xtask`: the command line of the project's chores.
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -41,6 +42,9 @@ enum Chore {
     Lab {
         #[command(flatten)]
         options: lab::Options,
+        /// A file or directory that the command needs, for a lab that does not see the outer file system; repeatable
+        #[arg(long = "with", value_name = "PATH")]
+        files: Vec<PathBuf>,
         /// The command and its arguments
         #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
         command: Vec<OsString>,
@@ -67,8 +71,8 @@ fn run(chore: Chore) -> Result<u8> {
         Chore::Bench { lab, args } => bench::run(&lab, &args),
         Chore::Test(options) => test::run(&options).map(|ok| u8::from(!ok)),
         Chore::Check(options) => check::run(&options).map(|ok| u8::from(!ok)),
-        Chore::Lab { options, command } => {
-            lab::run(&options, &lab::Job::new(command), lab::Streams::default())
+        Chore::Lab { options, files, command } => {
+            lab::run(&options, &lab::Job { files, ..lab::Job::new(command) }, lab::Streams::default())
         }
         Chore::Trace(options) => trace::run(&options).map(|()| 0),
         Chore::Guests => guests::run().map(|()| 0),

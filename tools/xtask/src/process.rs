@@ -1,7 +1,7 @@
 //! Runs other programs, and says which one failed and how.
 
 use std::env;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 
 use anyhow::{Context as _, Result, bail};
@@ -51,10 +51,10 @@ pub fn unxz() -> Command {
 }
 
 /// The program's path, if `PATH` or one of the system's own directories has it.
-pub fn find(program: &str) -> Option<PathBuf> {
+pub fn find(program: impl AsRef<Path>) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     env::split_paths(&path)
         .chain(["/usr/sbin", "/sbin"].map(PathBuf::from))
-        .map(|dir| dir.join(program))
+        .map(|dir| dir.join(program.as_ref()))
         .find(|candidate| candidate.is_file())
 }

@@ -26,6 +26,7 @@
 .set USER_SS, 0x18 | 3
 .set USER_CS, 0x20 | 3
 .set TSS_SELECTOR, 0x28
+.set USER_FLAGS, 0x3202              # IOPL 3 | IF | bit 1, which is always set
 
 .set CR0_BITS, 0x80010033            # PG | WP | NE | ET | MP | PE
 .set CR4_BITS, 0x620                 # OSXMMEXCPT | OSFXSR | PAE
@@ -166,12 +167,17 @@ fault_seen:
 
 # The two ways into CPL 3, as IRETQ wants them. Interrupts are on in CPL 3, always. A function is entered with RSP 8
 # below a multiple of 16.
+#
+# Ports are opened to CPL 3 twice, by IOPL and by the TSS. PVM does not keep IOPL at CPL 3, so the TSS's bitmap is needed.
+# QEMU's emulation needs IOPL: its check_io() looks at the bitmap only if the type in TR's hidden part is 9, an available
+# TSS. LTR leaves 11, a busy one, on hardware (SDM volume 3, 9.7; VM entry on VMX asks for 11, 27.3.1.2), and KVM's
+# svm_get_segment() reports 11 whatever the VMCB holds, so a guest that KVM has restored in there would meet #GP.
 .data
 .balign 8
 entry_frame:
-    .quad spark_main, USER_CS, 0x202, user_stack_top - 8, USER_SS
+    .quad spark_main, USER_CS, USER_FLAGS, user_stack_top - 8, USER_SS
 fault_frame:
-    .quad spark_fault, USER_CS, 0x202, user_stack_top - 8, USER_SS
+    .quad spark_fault, USER_CS, USER_FLAGS, user_stack_top - 8, USER_SS
 
 .text
 # The 64-bit Linux boot protocol: CPL 0, long mode, interrupts off, RSI the boot parameters.

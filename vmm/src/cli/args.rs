@@ -317,4 +317,7 @@ pub(super) struct DemoArgs {
     /// Print one JSON document instead of a table
     #[arg(long)]
     pub(super) json: bool,
+    /// How often the guest is booted, and restored in each of the two ways
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(super) runs: u32,
 }

@@ -181,7 +181,7 @@ fn the_other_verbs() {
         assert!(parse(&[verb, "--api-socket", "s"]).is_ok(), "{verb}");
     }
     for line in
-        [&["inspect", "i", "--json"][..], &["verify", "i"], &["doctor", "--json"], &["demo", "--json"]]
+        [&["inspect", "i", "--json"][..], &["verify", "i"], &["doctor", "--json"], &["demo", "--json"], &["demo", "--runs", "3"]]
     {
         assert!(parse(line).is_ok(), "{line:?}");
     }

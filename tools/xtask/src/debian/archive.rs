@@ -33,6 +33,8 @@ pub const RELEASES: Suites = Suites { view: "debian", names: &["bookworm", "trix
 /// What was taken over into Debian 13 from the release after it, and what that depends on.
 pub const BACKPORTS: Suites =
     Suites { view: "debian-backports", names: &["trixie", "trixie-backports"], security: false };
+/// The oldest release that mirrors still carry, without its updates.
+pub const OLDEST: Suites = Suites { view: "debian-oldest", names: &["bullseye"], security: false };
 /// Names a mirror where the machine's own sources have none, for example on another distribution.
 const MIRROR: &str = "REKINDLE_DEBIAN_MIRROR";
 

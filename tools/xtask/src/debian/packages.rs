@@ -27,11 +27,28 @@ pub struct Package {
 enum Evidence {
     Program(&'static str),
     Library(&'static str),
+    File(&'static str),
 }
 
 /// The lab's machine, where the distribution's is the one to take.
 pub const QEMU: Package =
     Package { name: "qemu-system-x86", shown_by: Evidence::Program("qemu-system-x86_64") };
+/// The Intel lab's machine, its firmware, the display that needs no window, and what makes a CD that boots.
+pub const BOCHS: [Package; 7] = [
+    Package { name: "bochs", shown_by: Evidence::Program("bochs-bin") },
+    Package { name: "bochsbios", shown_by: Evidence::File("/usr/share/bochs/BIOS-bochs-latest") },
+    Package { name: "vgabios", shown_by: Evidence::File("/usr/share/bochs/VGABIOS-lgpl-latest") },
+    Package {
+        name: "bochs-term",
+        shown_by: Evidence::File("/usr/lib/x86_64-linux-gnu/bochs/plugins/libbx_term_gui.so"),
+    },
+    Package { name: "isolinux", shown_by: Evidence::File("/usr/lib/ISOLINUX/isolinux.bin") },
+    Package {
+        name: "syslinux-common",
+        shown_by: Evidence::File("/usr/lib/syslinux/modules/bios/ldlinux.c32"),
+    },
+    Package { name: "xorriso", shown_by: Evidence::Program("xorriso") },
+];
 /// The whole userland of the lab's initramfs and of the guests'. Static, because nothing else is in there.
 pub const BUSYBOX: Package = Package { name: "busybox-static", shown_by: Evidence::Program("busybox") };
 /// Unpacks kernels and their modules.
@@ -86,6 +103,7 @@ impl Package {
     fn is_present(self) -> bool {
         match self.shown_by {
             Evidence::Program(program) => process::find(program).is_some(),
+            Evidence::File(path) => Path::new(path).exists(),
             Evidence::Library(name) => library_dirs().iter().any(|dir| has_library(dir, name)),
         }
     }

@@ -9,13 +9,14 @@ use anyhow::{Context as _, Result};
 use super::Guest;
 use super::kernel::{Checksum, Manifest, sha256};
 use super::modules::{self, Tree};
-use crate::debian::archive::{Archive, RELEASES};
+use crate::debian::archive::Archive;
 use crate::process;
 
 /// Every module that the lab loads or that a guest script may ask for. Dependencies follow by themselves.
-const WANTED: [&str; 21] = [
-    // KVM in the lab, and the devices it is reached by.
+pub(super) const WANTED: [&str; 22] = [
+    // KVM in the labs, and the devices they are reached by.
     "kvm_amd",
+    "kvm_intel",
     "virtio_pci",
     "virtio_console",
     "9p",
@@ -42,7 +43,7 @@ const WANTED: [&str; 21] = [
 /// Downloads the pinned kernel of `guest` into `dir`, or the newest of its series where the pinned one is
 /// gone.
 pub fn kernel(guest: &Guest, dir: &Path) -> Result<Manifest> {
-    let archive = Archive::open(RELEASES)?;
+    let archive = Archive::open(guest.suites)?;
     let partial = dir.with_extension("partial");
     if partial.exists() {
         fs::remove_dir_all(&partial).context("cannot remove a download that was cut short")?;

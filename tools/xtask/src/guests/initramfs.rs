@@ -60,6 +60,11 @@ impl Initramfs {
         self.entries.insert(path.to_owned(), Entry::Symlink { target: target.to_owned() });
     }
 
+    /// Whether there is something at a path.
+    pub fn has(&self, path: &Path) -> bool {
+        path.to_str().is_some_and(|path| self.entries.contains_key(path))
+    }
+
     /// Adds `wanted` and what they need, and `/modules/load`, which inserts them all.
     pub fn modules(&mut self, kernel: &Kernel, wanted: &[&str]) -> Result<()> {
         let chosen = modules::select(&kernel.manifest.modules, wanted)?;
@@ -144,7 +149,7 @@ fn modules_of(script: &str) -> Vec<&str> {
 }
 
 /// Whether an ELF file asks for a dynamic linker: whether it has the path of one.
-fn is_dynamic(elf: &[u8]) -> bool {
+pub fn is_dynamic(elf: &[u8]) -> bool {
     let head = &elf[..elf.len().min(4096)];
     head.windows(6).any(|bytes| bytes == b"/ld-li")
 }

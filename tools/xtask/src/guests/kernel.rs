@@ -76,9 +76,14 @@ pub fn ensure(guest: &Guest) -> Result<Kernel> {
     Ok(Kernel { dir, manifest })
 }
 
-/// Whether the repository has moved its pin since the download. What stands in for a pin that is gone stays.
+/// Whether the repository has moved its pin since the download, or wants a module that was not looked for then. What
+/// stands in for a pin that is gone stays.
 fn is_stale(manifest: &Manifest, guest: &Guest) -> bool {
-    manifest.pinned && manifest.version != guest.version
+    let known = |name: &&str| {
+        manifest.modules.iter().any(|module| module.name == **name)
+            || manifest.absent.iter().any(|absent| absent == *name)
+    };
+    (manifest.pinned && manifest.version != guest.version) || !fetch::WANTED.iter().all(|name| known(&name))
 }
 
 /// The manifest in `dir`, if it is one that this version of the chores wrote.

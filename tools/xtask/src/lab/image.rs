@@ -8,11 +8,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 
-use super::{Job, SHARE};
+use super::{Job, SHARE, carried};
 use crate::guests;
 use crate::guests::initramfs::Initramfs;
 use crate::guests::kernel::Kernel;
-use crate::place;
+use crate::{place, process};
 
 #[cfg(test)]
 #[path = "image_test.rs"]
@@ -20,6 +20,8 @@ mod image_test;
 
 /// In no particular order: the manifest has the one in which they can be inserted.
 const MODULES: [&str; 7] = ["kvm_amd", "virtio_pci", "virtio_console", "9p", "9pnet_virtio", "tun", "loop"];
+/// The same where there is no virtio.
+const CARRIED_MODULES: [&str; 3] = ["kvm_intel", "tun", "loop"];
 
 /// Variables that the command inherits, by name or by prefix. Those by which cargo describes the package it
 /// runs are about this program, not about the command.
@@ -30,11 +32,45 @@ const CARGO_RUN_PREFIXES: [&str; 4] = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_B
 /// Directories of the outer file system that the lab hides under fresh ones, and that may hold files of ours.
 const FRESH: [&str; 3] = ["/dev/shm", "/run", "/tmp"];
 
-/// The archive for one job.
+/// The archive for one job that finds the outer file system mounted.
 pub fn build(kernel: &Kernel, job: &Job) -> Result<Initramfs> {
     let directory = env::current_dir().context("cannot tell the current directory")?;
+    let mut archive = base(kernel, job, &MODULES, &directory)?;
+    let mut keep = vec![place::workspace(), place::target(), directory];
+    // The program and the files that it is told of may lie in such a place too.
+    keep.extend(job.command.iter().map(PathBuf::from).filter(|path| path.exists()));
+    archive.file("job/keep", 0o644, hidden(&keep));
+    Ok(archive)
+}
+
+/// The archive for one job that sees nothing of the outer file system but what is in here: its command, those of its
+/// arguments that are files, and `job.files`, each where it is outside. `ports` are the lines of `/job/ports`.
+pub fn build_carrying(kernel: &Kernel, job: &Job, ports: String) -> Result<Initramfs> {
+    let directory = env::current_dir().context("cannot tell the current directory")?;
+    let mut archive = base(kernel, job, &CARRIED_MODULES, &directory)?;
+    let mut keep = directory.as_os_str().as_bytes().to_vec();
+    keep.push(b'\n');
+    archive.file("job/keep", 0o644, keep);
+    archive.file("job/ports", 0o644, ports);
+
+    let mut words = job.command.iter().map(PathBuf::from);
+    let mut files = job.files.clone();
+    if let Some(program) = words.next().filter(|name| !archive.has(&Path::new("bin").join(name))) {
+        let found = if program.components().count() == 1 { process::find(program.as_os_str()) } else { Some(program.clone()) };
+        files.push(found.with_context(|| format!("there is no {}", program.display()))?);
+    }
+    files.extend(words.filter(|path| path.is_file()));
+    for file in &files {
+        let path = directory.join(file);
+        carried::add(&mut archive, &path).with_context(|| format!("cannot carry {}", path.display()))?;
+    }
+    Ok(archive)
+}
+
+/// What both have.
+fn base(kernel: &Kernel, job: &Job, modules: &[&str], directory: &Path) -> Result<Initramfs> {
     let mut archive = Initramfs::with_busybox()?;
-    archive.modules(kernel, &MODULES)?;
+    archive.modules(kernel, modules)?;
     archive.file("init", 0o755, include_str!("init.sh"));
 
     // Of a variable that is given twice, the last counts.
@@ -43,12 +79,7 @@ pub fn build(kernel: &Kernel, job: &Job) -> Result<Initramfs> {
     variables.push(("REKINDLE_LAB".into(), "1".into()));
     variables.push(("REKINDLE_LAB_SHARE".into(), SHARE.into()));
     variables.extend(job.env.iter().cloned());
-    archive.file("job/command", 0o755, script(&directory, &variables, &job.command));
-
-    let mut keep = vec![place::workspace(), place::target(), directory];
-    // The program and the files that it is told of may lie in such a place too.
-    keep.extend(job.command.iter().map(PathBuf::from).filter(|path| path.exists()));
-    archive.file("job/keep", 0o644, hidden(&keep));
+    archive.file("job/command", 0o755, script(directory, &variables, &job.command));
     Ok(archive)
 }
 

@@ -3,8 +3,9 @@
 # it ended.
 #
 # Standard output here is the console, which is a log. The command's own output and the reports go through
-# virtio-serial ports: `out`, `err`, and `ctl` with the lines `ready UPTIME`, `kernel COMPLAINT`,
-# `failed WHY` and `exit STATUS`.
+# three ports: `out`, `err`, and `ctl` with the lines `ready UPTIME`, `kernel COMPLAINT`, `failed WHY` and
+# `exit STATUS`. They are virtio-serial ports, or what /job/ports says: then this machine has no virtio, so there
+# is no outer file system either, and all that the command needs is in the initramfs.
 export PATH=/bin
 
 mkdir -p /dev /proc /sys /outer /lower
@@ -13,7 +14,12 @@ mount -t sysfs sysfs /sys
 mount -t devtmpfs devtmpfs /dev
 /modules/load
 
-port() { # NAME: prints the device of the virtio-serial port of that name, once it is there
+port() { # NAME: prints the device of the port of that name, once it is there
+    if [ -e /job/ports ]; then
+        device=$(sed -n "s/^$1 //p" /job/ports)
+        stty -F "$device" raw -echo 115200 && echo "$device"
+        return
+    fi
     tries=0
     while [ $tries -lt 100 ]; do
         for dir in /sys/class/virtio-ports/*; do
@@ -37,44 +43,59 @@ fail() {
 }
 
 # The outer root, read-only; nothing changes it from here, so whatever was read once stays cached.
-mount -t 9p -o ro,trans=virtio,version=9p2000.L,msize=512000,cache=loose outer /lower ||
-    fail "cannot mount the outer file system"
-mount --bind /lower /outer || fail "cannot bind the outer file system"
-mount -t devtmpfs devtmpfs /outer/dev || fail "cannot mount /dev"
-mkdir -p /outer/dev/pts /outer/dev/shm
-mount -t devpts devpts /outer/dev/pts
-mount -t tmpfs -o mode=1777,size=50% tmpfs /outer/dev/shm
-mount -t proc proc /outer/proc || fail "cannot mount /proc"
-mount -t sysfs sysfs /outer/sys || fail "cannot mount /sys"
-mount -t tmpfs -o mode=755 tmpfs /outer/run || fail "cannot mount /run"
-mount -t tmpfs -o mode=1777,size=50%,nr_inodes=1m tmpfs /outer/tmp || fail "cannot mount /tmp"
-[ -d /outer/sys/kernel/debug ] && mount -t debugfs debugfs /outer/sys/kernel/debug
-for link in fd:/proc/self/fd stdin:/proc/self/fd/0 stdout:/proc/self/fd/1 stderr:/proc/self/fd/2; do
-    [ -e "/outer/dev/${link%%:*}" ] || ln -s "${link#*:}" "/outer/dev/${link%%:*}"
-done
+mount_outer() {
+    mount -t 9p -o ro,trans=virtio,version=9p2000.L,msize=512000,cache=loose outer /lower ||
+        fail "cannot mount the outer file system"
+    mount --bind /lower /outer || fail "cannot bind the outer file system"
+    mount -t devtmpfs devtmpfs /outer/dev || fail "cannot mount /dev"
+    mount -t proc proc /outer/proc || fail "cannot mount /proc"
+    mount -t sysfs sysfs /outer/sys || fail "cannot mount /sys"
+}
 
 # What the command needs of directories that are fresh here is brought back, in its own place.
-while read -r path; do
-    [ -e "/outer$path" ] && continue
-    if [ -d "/lower$path" ]; then
-        mkdir -p "/outer$path"
-    else
-        mkdir -p "/outer${path%/*}"
-        : >"/outer$path"
-    fi
-    mount --bind "/lower$path" "/outer$path" || fail "cannot bring back $path"
-done </job/keep
+bring_back() {
+    while read -r path; do
+        [ -e "/outer$path" ] && continue
+        if [ -d "/lower$path" ]; then
+            mkdir -p "/outer$path"
+        else
+            mkdir -p "/outer${path%/*}"
+            : >"/outer$path"
+        fi
+        mount --bind "/lower$path" "/outer$path" || fail "cannot bring back $path"
+    done </job/keep
+}
 
-mkdir -p /outer/run/share
-mount -t 9p -o rw,trans=virtio,version=9p2000.L,msize=512000,cache=mmap,access=any share /outer/run/share ||
-    fail "cannot mount the share"
+if [ -e /job/ports ]; then
+    outer=
+    mkdir -p /run /tmp
+    while read -r path; do mkdir -p "$path"; done </job/keep
+else
+    outer=/outer
+    mount_outer
+fi
+mkdir -p $outer/dev/pts $outer/dev/shm
+mount -t devpts devpts $outer/dev/pts
+mount -t tmpfs -o mode=1777,size=50% tmpfs $outer/dev/shm
+mount -t tmpfs -o mode=755 tmpfs $outer/run || fail "cannot mount /run"
+mount -t tmpfs -o mode=1777,size=50%,nr_inodes=1m tmpfs $outer/tmp || fail "cannot mount /tmp"
+[ -d $outer/sys/kernel/debug ] && mount -t debugfs debugfs $outer/sys/kernel/debug
+for link in fd:/proc/self/fd stdin:/proc/self/fd/0 stdout:/proc/self/fd/1 stderr:/proc/self/fd/2; do
+    [ -e "$outer/dev/${link%%:*}" ] || ln -s "${link#*:}" "$outer/dev/${link%%:*}"
+done
+if [ -n "$outer" ]; then
+    bring_back
+    mkdir -p /outer/run/share
+    mount -t 9p -o rw,trans=virtio,version=9p2000.L,msize=512000,cache=mmap,access=any share /outer/run/share ||
+        fail "cannot mount the share"
+fi
 
 hostname lab
 ip link set lo up
 ulimit -n 65536
 ulimit -l unlimited
-mkdir -p /outer/run/lab
-cp /job/command /outer/run/lab/command
+mkdir -p $outer/run/lab
+cp /job/command $outer/run/lab/command
 [ -c /dev/kvm ] || fail "there is no /dev/kvm in the lab"
 
 # Pipes between the command and the ports: a pipe can be opened again by name, a port cannot.
@@ -85,7 +106,7 @@ cat /err >"$(port err)" &
 err=$!
 read -r up _ </proc/uptime
 echo "ready $up" >&3
-chroot /outer /bin/sh /run/lab/command </dev/null >/out 2>/err
+chroot "${outer:-/}" /bin/sh /run/lab/command </dev/null >/out 2>/err
 status=$?
 
 # What the command said goes out before its status does, unless something it left behind holds on to a pipe.

@@ -3,7 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use anyhow::Result;
+
 use super::emulator::{Emulator, Version};
+use super::relay::{self, PORTS};
 
 /// What the machine is made of.
 #[derive(Debug)]
@@ -24,10 +27,6 @@ pub struct Machine {
     pub cpus: u32,
 }
 
-/// The virtio-serial ports by which the lab talks to us, each a Unix socket of that name that QEMU connects
-/// to.
-pub const PORTS: [&str; 3] = ["out", "err", "ctl"];
-
 /// CPU features that the lab does without, by the version from which on they are good to have.
 const WITHOUT: [(Option<Version>, &[&str]); 3] = [
     // Nested page tables would have five levels, each a memory access in software.
@@ -42,10 +41,13 @@ const WITHOUT: [(Option<Version>, &[&str]); 3] = [
 ];
 
 impl Machine {
-    /// The command that runs the machine in the foreground, in `dir`, where its sockets are.
-    ///
+    /// The machine, with its ports in `dir`: virtio-serial ports, each a Unix socket of that name that QEMU connects to.
+    pub fn prepare(&self, dir: &Path) -> Result<relay::Machine> {
+        Ok(relay::Machine { command: self.command(dir), ports: relay::listen(dir)? })
+    }
+
     /// It runs under `setpriv`, so that the kernel kills it when we die, whatever we die of.
-    pub fn command(&self, dir: &Path) -> Command {
+    fn command(&self, dir: &Path) -> Command {
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL", "--"]).args(&self.emulator.command);
         let cpu = cpu(self.emulator.version);

@@ -4,16 +4,38 @@
 use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, Read, Write};
 use std::os::fd::AsRawFd as _;
-use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::Path;
-use std::process::Child;
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 
 use super::Streams;
-use super::qemu::{Machine, PORTS};
+
+/// The ports by which the lab talks to us: the command's two streams, and the reports.
+pub const PORTS: [&str; 3] = ["out", "err", "ctl"];
+
+/// A machine that can be started.
+#[derive(Debug)]
+pub struct Machine {
+    /// Runs it in the foreground.
+    pub command: Command,
+    /// The other ends of [`PORTS`].
+    pub ports: [Port; 3],
+}
+
+/// Our end of a port.
+#[derive(Debug)]
+pub enum Port {
+    /// The machine connects to it.
+    Socket(UnixListener),
+    /// The machine writes this file.
+    File(PathBuf),
+}
 
 /// How often the machine is looked at.
 const TICK: Duration = Duration::from_millis(20);
@@ -22,42 +44,45 @@ const GRACE: Duration = Duration::from_secs(10);
 
 /// Boots `machine`, relays what the command says, and returns its exit status. No machine is left when this
 /// returns.
-pub fn run(machine: &Machine, dir: &Path, streams: Streams, limit: Duration) -> Result<u8> {
+pub fn run(machine: Machine, streams: Streams, limit: Duration) -> Result<u8> {
     let started = Instant::now();
-    // Listening before the machine starts, so that it connects to whatever port it comes to first.
-    let [out, err, ctl] = listen(dir)?;
-    let out = relay(out, streams.out);
-    let err = relay(err, streams.err);
-    let reports = thread::spawn(move || follow(&ctl, started));
+    let Machine { mut command, ports: [out, err, ctl] } = machine;
+    let gone = Arc::new(AtomicBool::new(false));
+    let out = relay(out, &gone, streams.out);
+    let err = relay(err, &gone, streams.err);
+    let until = Arc::clone(&gone);
+    let reports = thread::spawn(move || follow(ctl, until, started));
 
-    let mut command = machine.command(dir);
-    let mut qemu = Killed(command.spawn().context("cannot run setpriv, which would run QEMU")?);
+    let child = command.spawn().context("cannot run setpriv, which would run the emulator")?;
+    let mut emulator = Emulator { child, gone };
     let deadline = started + limit;
-    let mut gone = None;
+    let mut ended = None;
     while !reports.is_finished() {
         if Instant::now() > deadline {
             bail!("the time limit of {} s is over", limit.as_secs());
         }
-        if gone.is_none()
-            && let Some(status) = qemu.0.try_wait().context("cannot wait for QEMU")?
+        if ended.is_none()
+            && let Some(status) = emulator.child.try_wait().context("cannot wait for the emulator")?
         {
-            gone = Some((Instant::now(), status));
+            ended = Some((Instant::now(), status));
+            emulator.gone.store(true, Ordering::Release);
         }
-        // Its sockets close with it, which ends the reports; unless it never opened them.
-        if let Some((at, status)) = gone
+        // Its ports end with it, which ends the reports; unless it never opened them.
+        if let Some((at, status)) = ended
             && at.elapsed() > Duration::from_secs(1)
         {
             let mut said = String::new();
-            if let Some(mut stderr) = qemu.0.stderr.take() {
-                stderr.read_to_string(&mut said).context("cannot read QEMU's errors")?;
+            if let Some(mut stderr) = emulator.child.stderr.take() {
+                stderr.read_to_string(&mut said).context("cannot read the emulator's errors")?;
             }
-            bail!("QEMU ended without a report, {status}: {}", said.trim());
+            bail!("the emulator ended without a report, {status}: {}", said.trim());
         }
         thread::sleep(TICK);
     }
     let report = reports.join().expect("the thread that follows the reports does not panic");
     let status = report?;
-    wait_until_gone(&mut qemu.0)?;
+    wait_until_gone(&mut emulator.child)?;
+    emulator.gone.store(true, Ordering::Release);
     for stream in [out, err] {
         stream
             .join()
@@ -68,31 +93,76 @@ pub fn run(machine: &Machine, dir: &Path, streams: Streams, limit: Duration) -> 
 }
 
 /// A socket for each port, in `dir` but addressed by a descriptor of it, whose path is short enough for a
-/// socket.
-fn listen(dir: &Path) -> Result<[UnixListener; 3]> {
+/// socket. Made before the machine starts, so that it connects to whatever port it comes to first.
+pub fn listen(dir: &Path) -> Result<[Port; 3]> {
     let handle = File::open(dir).with_context(|| format!("cannot open {}", dir.display()))?;
     let short = Path::new("/proc/self/fd").join(handle.as_raw_fd().to_string());
     let listen = |name| UnixListener::bind(short.join(name)).context("cannot listen for the lab's ports");
     let [out, err, ctl] = PORTS.map(listen);
-    Ok([out?, err?, ctl?])
+    Ok([Port::Socket(out?), Port::Socket(err?), Port::Socket(ctl?)])
 }
 
-/// QEMU, killed when this goes out of scope.
-struct Killed(Child);
-
-impl Drop for Killed {
-    fn drop(&mut self) {
-        // An error means that it has ended by itself.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+impl Port {
+    /// What comes through it; of a file, all that is written until the machine is `gone`.
+    fn open(self, gone: Arc<AtomicBool>) -> io::Result<Box<dyn Read>> {
+        Ok(match self {
+            Self::Socket(listener) => Box::new(listener.accept()?.0),
+            Self::File(path) => Box::new(Growing { path, file: None, gone }),
+        })
     }
 }
 
-fn wait_until_gone(qemu: &mut Child) -> Result<()> {
+/// Reads a file that another process makes and appends to. Its end is the end only when that process is gone.
+struct Growing {
+    path: PathBuf,
+    file: Option<File>,
+    gone: Arc<AtomicBool>,
+}
+
+impl Read for Growing {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            // Asked before the file is read: what is written until then is found.
+            let last = self.gone.load(Ordering::Acquire);
+            if self.file.is_none() {
+                self.file = match File::open(&self.path) {
+                    Err(why) if why.kind() == io::ErrorKind::NotFound => None,
+                    opened => Some(opened?),
+                };
+            }
+            let n = match &mut self.file {
+                Some(file) => file.read(buffer)?,
+                None => 0,
+            };
+            if n > 0 || last {
+                return Ok(n);
+            }
+            thread::sleep(TICK);
+        }
+    }
+}
+
+/// The machine's process, killed when this goes out of scope.
+struct Emulator {
+    child: Child,
+    /// Set once it has ended: nothing more comes through its ports.
+    gone: Arc<AtomicBool>,
+}
+
+impl Drop for Emulator {
+    fn drop(&mut self) {
+        // An error means that it has ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        self.gone.store(true, Ordering::Release);
+    }
+}
+
+fn wait_until_gone(emulator: &mut Child) -> Result<()> {
     let asked = Instant::now();
-    while qemu.try_wait().context("cannot wait for QEMU")?.is_none() {
+    while emulator.try_wait().context("cannot wait for the emulator")?.is_none() {
         if asked.elapsed() > GRACE {
-            qemu.kill().context("cannot kill QEMU")?;
+            emulator.kill().context("cannot kill the emulator")?;
         }
         thread::sleep(TICK);
     }
@@ -100,9 +170,14 @@ fn wait_until_gone(qemu: &mut Child) -> Result<()> {
 }
 
 /// Copies what comes from one port to one of our streams, as it comes.
-fn relay(port: UnixListener, mut to: Box<dyn Write + Send>) -> JoinHandle<io::Result<()>> {
+fn relay(
+    port: Port,
+    gone: &Arc<AtomicBool>,
+    mut to: Box<dyn Write + Send>,
+) -> JoinHandle<io::Result<()>> {
+    let gone = Arc::clone(gone);
     thread::spawn(move || {
-        let (mut from, _) = port.accept()?;
+        let mut from = port.open(gone)?;
         let mut buffer = vec![0; 64 << 10];
         loop {
             let n = from.read(&mut buffer)?;
@@ -116,8 +191,8 @@ fn relay(port: UnixListener, mut to: Box<dyn Write + Send>) -> JoinHandle<io::Re
 }
 
 /// Follows the reports until the command's exit status, or the reason why there is none.
-fn follow(port: &UnixListener, started: Instant) -> Result<u8> {
-    let (stream, _): (UnixStream, _) = port.accept().context("cannot accept the lab's reports")?;
+fn follow(port: Port, gone: Arc<AtomicBool>, started: Instant) -> Result<u8> {
+    let stream = port.open(gone).context("cannot accept the lab's reports")?;
     for line in BufReader::new(stream).lines() {
         let line = line.context("cannot read the lab's reports")?;
         match line.split_once(' ') {

@@ -1,7 +1,8 @@
 //! `cargo xtask test`: every test there is, each where it can run.
 //!
 //! Unit and documentation tests run here. The tests of `rekindle-tests` drive the real program on KVM: they
-//! run here as far as this host's `/dev/kvm` goes, and what it cannot do runs in the lab.
+//! run here as far as this host's `/dev/kvm` goes, and what it cannot do runs in the lab. The core of them runs on every
+//! kind of CPU and of kernel that there is a lab for, beside that.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -15,12 +16,13 @@ use crate::debian::packages;
 use crate::host::Kvm;
 use crate::{guests, lab, place, process};
 
+pub mod core;
 pub mod in_lab;
 pub mod run;
 pub mod summary;
 pub mod totals;
 
-use in_lab::Ended;
+use in_lab::{Ended, Place, Programs};
 use run::{Ran, heard};
 use summary::Summary;
 use totals::Outcome;
@@ -43,6 +45,9 @@ pub struct Options {
     /// Runs the lab's part only.
     #[arg(long, conflicts_with = "no_lab")]
     pub only_lab: bool,
+    /// Runs the core only, in each lab that there is for it, or in the one that is asked for.
+    #[arg(long, conflicts_with_all = ["no_lab", "only_lab", "filter"])]
+    pub core: bool,
     /// Of the tests that need KVM, runs only those whose name contains this.
     #[arg(value_name = "FILTER")]
     pub filter: Option<String>,
@@ -60,11 +65,11 @@ pub fn run(options: &Options) -> Result<bool> {
     guests::prepare()?;
     let built = build()?;
     let mut env: Vec<(OsString, OsString)> = vec![(guests::VARIABLE.into(), place::guests().into())];
-    env.extend(built.programs.into_iter().map(|(variable, path)| (variable.into(), path.into())));
+    env.extend(built.programs.iter().map(|(variable, path)| ((*variable).into(), path.into())));
 
     let mut summary = Summary::default();
     let mut here = String::new();
-    if !options.only_lab {
+    if !options.only_lab && !options.core {
         if options.filter.is_none() {
             summary.add("the unit tests", &unit_tests()?);
             let mut documentation = Command::new("cargo");
@@ -82,23 +87,56 @@ pub fn run(options: &Options) -> Result<bool> {
         }
     }
 
-    let moved = match lab_filter(options, &kvm) {
-        Some(filter) => {
-            let names = in_lab::listed(&built.tests, &filter)?;
-            let ended = if names.is_empty() {
-                Ended::default()
-            } else {
-                in_lab::run(&options.lab, &built.tests, &names, &env)?
-            };
-            summary.add_lab(&here, &ended);
-            Some(ended)
-        }
-        None => None,
+    let places = places(options, &kvm, &built)?;
+    let moved = if places.is_empty() {
+        None
+    } else {
+        let programs = Programs { files: carried(&built), tests: built.tests, env };
+        Some(in_lab::run(&options.lab, &programs, &places))
     };
+    if !options.only_lab && !options.core {
+        summary.ran_on(kvm.to_string());
+    }
+    if let Some(ended) = &moved {
+        summary.add_lab(&here, ended);
+    }
     report(&kvm, moved.as_ref());
     print!("{summary}");
     summary.keep()?;
     Ok(summary.is_good())
+}
+
+/// The labs that are needed, and what runs in each. Who asks for certain tests or for a certain lab gets no other.
+fn places(options: &Options, kvm: &Kvm, built: &Built) -> Result<Vec<Place>> {
+    let all = in_lab::listed(&built.tests, "")?;
+    let is_usual = Place::asked_for(&options.lab, &[]).label.is_empty();
+    if options.core && !is_usual {
+        let mut place = Place::asked_for(&options.lab, &[]);
+        place.batches.push(core::names());
+        return Ok(vec![place]);
+    }
+    let usual = match lab_filter(options, kvm) {
+        Some(filter) if !options.core => all.iter().filter(|name| name.contains(&filter)).cloned().collect(),
+        _ => Vec::new(),
+    };
+    let mut places = Vec::new();
+    if options.filter.is_none() && !options.no_lab && is_usual {
+        places.extend(core::places(&all, &usual)?);
+    }
+    if !usual.is_empty() {
+        places.push(Place::asked_for(&options.lab, &usual));
+    }
+    Ok(places)
+}
+
+/// What a lab needs that sees no file of ours: the programs, and the kernel that the core boots.
+fn carried(built: &Built) -> Vec<PathBuf> {
+    let programs = built.programs.iter().map(|(_, path)| path.clone());
+    let guest = place::guests().join(guests::CLOUD_6_1.name);
+    let guest = ["vmlinuz", "config", "initramfs"].map(|name| guest.join(name));
+    // The real `env` can set signals, which busybox's cannot.
+    let others = process::find("env").into_iter();
+    programs.chain(built.tests.iter().cloned()).chain(built.helpers.iter().cloned()).chain(guest).chain(others).collect()
 }
 
 /// Which tests go to the lab on such a host: none, or those whose names contain the text returned.
@@ -116,12 +154,12 @@ fn lab_filter(options: &Options, kvm: &Kvm) -> Option<String> {
 
 fn report(kvm: &Kvm, lab: Option<&Ended>) {
     println!("\n{kvm}");
-    let Some(Ended { outcomes, again: _ }) = lab else {
+    let Some(Ended { outcomes, again: _, labs: _ }) = lab else {
         println!("nothing ran in the lab");
         return;
     };
     let ran: Vec<_> = outcomes.iter().filter(|(_, outcome)| **outcome != Outcome::Ignored).collect();
-    println!("ran in the lab instead: {} tests", ran.len());
+    println!("ran in the lab: {} tests", ran.len());
     for (name, outcome) in ran {
         println!("    {name}: {}", if *outcome == Outcome::Passed { "ok" } else { "FAILED" });
     }
@@ -144,6 +182,8 @@ struct Built {
     /// With the variables that name them.
     programs: Vec<(&'static str, PathBuf)>,
     tests: Vec<PathBuf>,
+    /// Programs that the tests use by the path that cargo gave them.
+    helpers: Vec<PathBuf>,
 }
 
 /// The part of cargo's messages that tells where it put things.
@@ -175,8 +215,11 @@ fn build() -> Result<Built> {
         let (_, path) = made.with_context(|| format!("cargo built no `{name}`"))?;
         programs.push((variable, path));
     }
-    let tests = cargo_build(&["test", "--release", "--package", PACKAGE, "--no-run"], true)?;
-    Ok(Built { programs, tests: tests.into_iter().map(|(_, path)| path).collect() })
+    let build_tests = ["test", "--release", "--package", PACKAGE, "--no-run"];
+    let paths = |made: Vec<(String, PathBuf)>| made.into_iter().map(|(_, path)| path).collect();
+    let tests = paths(cargo_build(&build_tests, true)?);
+    let helpers = paths(cargo_build(&build_tests, false)?);
+    Ok(Built { programs, tests, helpers })
 }
 
 /// Runs one cargo build; the names and paths of the programs it made: either the tests, or the others.

@@ -23,6 +23,8 @@ pub struct Summary {
     failed: Vec<String>,
     /// Passed in the second try.
     again: Vec<String>,
+    /// The kinds of KVM that tests ran on.
+    ran_on: Vec<String>,
 }
 
 impl Summary {
@@ -38,7 +40,12 @@ impl Summary {
         self.failed.extend(failed);
     }
 
-    /// Adds what ran in the lab, and takes off again what was skipped `here` for that reason.
+    /// Adds a kind of KVM that tests ran on.
+    pub fn ran_on(&mut self, what: String) {
+        self.ran_on.push(what);
+    }
+
+    /// Adds what ran in the labs, and takes off again what was skipped `here` for that reason.
     pub fn add_lab(&mut self, here: &str, there: &Ended) {
         let here = totals::outcomes(here);
         for (name, outcome) in &there.outcomes {
@@ -57,6 +64,7 @@ impl Summary {
             }
         }
         self.again.extend(there.again.iter().cloned());
+        self.ran_on.extend(there.labs.iter().cloned());
     }
 
     /// Whether nothing failed.
@@ -87,6 +95,9 @@ impl Summary {
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for what in &self.ran_on {
+            writeln!(f, "ran on {what}")?;
+        }
         for name in &self.again {
             writeln!(f, "passed in its second try: {name}")?;
         }

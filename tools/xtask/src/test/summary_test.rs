@@ -11,7 +11,7 @@ fn ran(ok: bool, out: &str) -> Ran {
 fn ended(outcomes: &[(&str, Outcome)], again: &[&str]) -> Ended {
     let outcomes: BTreeMap<String, Outcome> =
         outcomes.iter().map(|(name, outcome)| ((*name).to_owned(), *outcome)).collect();
-    Ended { outcomes, again: again.iter().map(|name| (*name).to_owned()).collect() }
+    Ended { outcomes, again: again.iter().map(|name| (*name).to_owned()).collect(), labs: Vec::new() }
 }
 
 const HERE: &str = "test linux::a ... ignored, no stock guest\ntest spark::b ... ok\n\
@@ -35,6 +35,18 @@ fn a_second_try_and_a_failure_are_named_above_the_counts() {
     summary.add_lab(HERE, &ended(&there, &["linux::c"]));
     assert!(!summary.is_good());
     let text = "passed in its second try: linux::c\nFAILED: linux::a\n2 passed, 1 failed, 1 skipped\n";
+    assert_eq!(summary.to_string(), text);
+}
+
+#[test]
+fn the_kinds_of_kvm_are_named_and_one_name_in_two_places_counts_twice() {
+    let mut summary = Summary::default();
+    summary.add("spark", &ran(true, HERE));
+    let mut there = ended(&[("intel: spark::b", Outcome::Passed), ("linux::a", Outcome::Passed)], &[]);
+    there.labs.push("Intel VMX, Linux 6.1 on Bochs: 1 tests".into());
+    summary.ran_on("/dev/kvm: kvm_pvm".into());
+    summary.add_lab(HERE, &there);
+    let text = "ran on /dev/kvm: kvm_pvm\nran on Intel VMX, Linux 6.1 on Bochs: 1 tests\n3 passed, 0 failed, 0 skipped\n";
     assert_eq!(summary.to_string(), text);
 }
 

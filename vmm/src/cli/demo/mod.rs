@@ -21,9 +21,6 @@ use super::args::DemoArgs;
 use super::output;
 use measure::Measurements;
 
-/// How often each mode is run.
-const RUNS: usize = 20;
-
 /// Guest memory, and how much of it the guest has filled when it is snapshotted.
 const MEMORY: &str = "256M";
 const FILL: &str = "64M";
@@ -34,7 +31,7 @@ const LAZY: &str = "lazy";
 
 /// Boots, snapshots and restores the built-in guest and shows the times.
 pub(super) fn run(args: &DemoArgs) -> Result<()> {
-    // Fails with the remedy where there is no KVM, before twenty children fail with it.
+    // Fails with the remedy where there is no KVM, before all the children fail with it.
     drop(Host::open()?);
     let signals = Signals::watch()?;
     let scratch = tempfile::Builder::new().prefix("rekindle-demo-").tempdir();
@@ -43,19 +40,19 @@ pub(super) fn run(args: &DemoArgs) -> Result<()> {
     let command = run::Rekindle::this_program()?;
 
     let mut measured = Measurements::default();
-    for _ in 0..RUNS {
+    for _ in 0..args.runs {
         measured.boots.push(command.boot(MEMORY, FILL)?);
         stop_if_asked(&signals)?;
     }
     measured.snapshot = Some(command.snapshot(MEMORY, FILL, &image)?);
-    for _ in 0..RUNS {
+    for _ in 0..args.runs {
         measured.restores.push(command.restore(&image, MMAP)?);
         stop_if_asked(&signals)?;
     }
     measured.verified = verified(&command, &image, MMAP)?;
     match lazy::check() {
         Ok(()) => {
-            for _ in 0..RUNS {
+            for _ in 0..args.runs {
                 measured.lazy_restores.push(command.restore(&image, LAZY)?);
                 stop_if_asked(&signals)?;
             }

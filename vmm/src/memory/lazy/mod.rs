@@ -190,7 +190,7 @@ impl Lazy {
     ) -> Result<Self, Error> {
         let stop = Arc::new(Signal::new()?);
         let loss = Arc::new(Loss { lost: OnceLock::new(), told: Signal::new()? });
-        let handshake = handover::handshake(&ram, &placement, options)?;
+        let handshake = handover::handshake(&ram, &placement, options, uffd.tracks_writes())?;
         let pages = Arc::new(Pages::new(ram, placement, uffd, loss)?);
         match handover::hand_over(&server.stream, &handshake, pages.uffd()) {
             // It has hung up already, as it does on one VM too many: the watch finds that out, and looks for another.
