@@ -15,8 +15,8 @@ use snapshot_format::MemoryIndex;
 use snapshot_format::pages::{ChunkSums, FileOffset, Gpa, PAGE_BYTES, PageCount, Region, verify};
 use vm_memory::{Bytes, GuestAddress};
 
-use super::pages::{Target, copy_own};
 use super::Haste;
+use super::pages::{Target, copy_own};
 use crate::lifecycle::Quiesced;
 use crate::memory::layout::RamLayout;
 use crate::memory::{Image, Memory, give_back, lazy};
@@ -35,7 +35,10 @@ enum Kind {
     Booted,
     Mapped,
     /// Delivered, and whether the file is here as well.
-    Lazy { is_here: bool, record: bool },
+    Lazy {
+        is_here: bool,
+        record: bool,
+    },
 }
 
 /// xorshift64*.
@@ -130,7 +133,8 @@ struct Subject {
 impl Subject {
     fn new(kind: Kind) -> Self {
         let zeros = 2 * CHUNK_PAGES..4 * CHUNK_PAGES;
-        let model: Vec<u64> = (0..PAGES).map(|n| if zeros.contains(&n) || n % 7 == 0 { 0 } else { n + 1 }).collect();
+        let model: Vec<u64> =
+            (0..PAGES).map(|n| if zeros.contains(&n) || n % 7 == 0 { 0 } else { n + 1 }).collect();
         let (next, mut server) = (PAGES + 1, None);
         let (memory, model) = match kind {
             Kind::Booted => {
@@ -145,7 +149,7 @@ impl Subject {
                 let timeout = Duration::from_secs(60);
                 let options = lazy::Options { image_id: [0; 16], prefetch: false, record, timeout };
                 let from = lazy::Server { stream: ours, path: None };
-                let here = is_here.then(|| Arc::clone(&image));
+                let here = if is_here { lazy::Here::File(Arc::clone(&image)) } else { lazy::Here::Nothing };
                 (Memory::lazy(image.index(), here, from, &options).unwrap(), model)
             }
         };
@@ -226,7 +230,11 @@ impl Subject {
             }
         }
         let first = wrong.first();
-        assert!(wrong.is_empty(), "{story}: {} of {PAGES} pages are wrong, the first is {first:?}", wrong.len());
+        assert!(
+            wrong.is_empty(),
+            "{story}: {} of {PAGES} pages are wrong, the first is {first:?}",
+            wrong.len()
+        );
         let data = self.model.iter().filter(|content| **content != 0).count();
         assert_eq!(index.data_pages(), data as u64, "{story}");
     }

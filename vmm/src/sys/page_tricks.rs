@@ -7,13 +7,17 @@ use std::ffi::CString;
 use std::fs::{self, File};
 use std::io;
 use std::ops::Range;
+use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock};
+use vmm_sys_util::ioctl::ioctl_with_mut_ref;
+use vmm_sys_util::ioctl_iowr_nr;
 
 use super::ram::RamRegion;
+use super::uffd::Uffd;
 
 const KSM: &str = "/sys/kernel/mm/ksm";
 const ZRAM: &str = "/sys/class/zram-control";
@@ -43,6 +47,23 @@ pub(crate) fn advise(region: &RamRegion, bytes: &Range<usize>, advice: Advice) -
     let start = region.host_address() + bytes.start;
     // SAFETY: none of these changes a byte, wherever the range is.
     unsafe { libc::madvise(start as *mut libc::c_void, bytes.len(), advice) == 0 }
+}
+
+/// `struct uffdio_writeprotect` of linux/userfaultfd.h.
+#[repr(C)]
+struct Protect {
+    start: u64,
+    len: u64,
+    mode: u64,
+}
+
+ioctl_iowr_nr!(UFFDIO_WRITEPROTECT, 0xaa, 6, Protect);
+
+/// Write-protects the pages of a range that are there, and leaves a marker where there is none.
+pub(crate) fn protect(uffd: &Uffd, start: usize, len: usize) {
+    let mut protect = Protect { start: start as u64, len: len as u64, mode: 1 };
+    // SAFETY: the argument has the layout that the call wants, and no byte changes.
+    assert_eq!(unsafe { ioctl_with_mut_ref(&uffd.as_fd(), UFFDIO_WRITEPROTECT(), &mut protect) }, 0);
 }
 
 /// A running KSM that puts the kernel's zero page in the place of pages of zeros. Dropped, it is as it was.
@@ -77,7 +98,8 @@ impl Merging {
 
     /// Waits until every page was looked at twice, the second time to see that it has not changed.
     pub(crate) fn finish_pass(&self) {
-        let scans = || -> u64 { fs::read_to_string(format!("{KSM}/full_scans")).unwrap().trim().parse().unwrap() };
+        let scans =
+            || -> u64 { fs::read_to_string(format!("{KSM}/full_scans")).unwrap().trim().parse().unwrap() };
         let (first, start) = (scans(), Instant::now());
         while scans() < first + 3 {
             assert!(start.elapsed() < Duration::from_secs(60), "KSM does not go on");
