@@ -59,7 +59,7 @@ fn a_page_of_an_image_turns_zero() {
         assert_eq!([0, 0x1000, 0x2000, 0x3000].map(|at| byte(&ram, at)), [7, 0, 0, 7]);
         assert_eq!(region.taken_back(), [Range { start: 0x1000, end: 0x3000 }]);
         ram.write_obj(9_u8, GuestAddress(0x2000)).unwrap();
-        let own = pagemap::private_pages(region.host_address(), 2 * MIB).unwrap();
+        let own = pagemap::private_pages(region.host_address(), 2 * MIB).unwrap().data;
         assert_eq!(own, [Range { start: 0x2000, end: 0x3000 }]);
     }
     assert_eq!(give_back(&ram, 0x3000..0x4000).unwrap(), 0x1000);

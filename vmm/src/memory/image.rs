@@ -2,6 +2,8 @@
 
 use std::fs::File;
 
+use rustix::fs::{SeekFrom, seek};
+use rustix::io::Errno;
 use snapshot_format::{MemoryIndex, pages};
 
 /// An image's `memory` file, open for reading, with its index.
@@ -30,6 +32,19 @@ impl Image {
     pub fn check_len(&self) -> Result<(), pages::Error> {
         let about = self.file.metadata().map_err(|source| pages::Error::Read { offset: 0, source })?;
         self.index.check_len(about.len())
+    }
+
+    /// How many bytes from `offset` on are known to be zero without reading them: a hole of the file, if its file system
+    /// tells.
+    pub(crate) fn zeros(&self, offset: u64) -> u64 {
+        let len = self.index.file_pages().bytes();
+        let data = match seek(&self.file, SeekFrom::Data(offset)) {
+            Ok(data) => data.min(len),
+            // Behind the end of a file that was cut off everything looks like this.
+            Err(Errno::NXIO) if self.check_len().is_ok() => len,
+            Err(_) => offset,
+        };
+        data.saturating_sub(offset)
     }
 
     /// Where guest memory lies in it.

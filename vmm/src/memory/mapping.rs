@@ -42,7 +42,7 @@ pub struct Memory {
     placement: Vec<Region>,
 }
 
-/// A run of pages that this process holds for itself: touched, if the guest was booted; written, if it was restored.
+/// A run of pages of guest memory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OwnRun {
     /// Which region.
@@ -51,17 +51,26 @@ pub struct OwnRun {
     pub bytes: Range<usize>,
 }
 
+/// The pages that this process holds for itself: touched, if the guest was booted; written, if it was restored; delivered
+/// or written, if they are delivered.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OwnPages {
+    /// Pages of any content.
+    pub data: Vec<OwnRun>,
+    /// Pages that are zero, whatever lies below.
+    pub zeros: Vec<OwnRun>,
+}
+
 impl Memory {
     /// Zeroed memory for a guest that is to boot. Takes space only where it is touched.
     pub fn anonymous(layout: RamLayout) -> Result<Self, Error> {
         let placement = place(layout)?;
         let map = |region: &Region| {
             let (gpa, bytes) = (region.guest().get(), region.pages().bytes());
-            RamRegion::anonymous(GuestAddress(gpa), bytes as usize).map_err(|source| Error::Reserve {
-                gpa,
-                bytes,
-                source,
-            })
+            let region = RamRegion::anonymous(GuestAddress(gpa), bytes as usize)
+                .map_err(|source| Error::Reserve { gpa, bytes, source })?;
+            region.ask_for_huge_pages(&(0..bytes as usize));
+            Ok(region)
         };
         Self::new(placement, Backing::Anonymous, map)
     }
@@ -79,11 +88,11 @@ impl Memory {
         Self::new(placement, backing, map)
     }
 
-    /// The memory of an image, whose pages `server` delivers as they are touched. `file` is the same memory here, if it
-    /// is here: a snapshot takes from it what nobody has touched.
+    /// The memory of an image, whose pages `server` delivers as they are touched. `here` is the same memory, if it is here
+    /// as well: a snapshot takes from a file what nobody has touched.
     pub fn lazy(
         index: &MemoryIndex,
-        file: Option<Arc<Image>>,
+        here: lazy::Here,
         server: lazy::Server,
         options: &lazy::Options,
     ) -> Result<Self, Error> {
@@ -99,7 +108,8 @@ impl Memory {
             made => made,
         };
         let uffd = uffd.map_err(|source| Error::Lazy(lazy::Error::Uffd(source)))?;
-        let (uffd, zeros) = (Arc::new(uffd), lazy::zeros(&placement, index.chunk_sums()));
+        let uffd = Arc::new(uffd);
+        let zeros = lazy::zeros(&placement, index.chunk_sums(), &here);
         let map = |(region, zeros): (&Region, &Vec<Range<usize>>)| {
             let (gpa, bytes) = (region.guest().get(), region.pages().bytes());
             RamRegion::delivered(GuestAddress(gpa), bytes as usize, &uffd, zeros)
@@ -108,7 +118,7 @@ impl Memory {
         let regions = placement.iter().zip(&zeros).map(map).collect::<Result<Vec<_>, _>>()?;
         let ram = GuestRam::from_regions(regions).map_err(Error::Regions)?;
         let lazy = Lazy::start(ram.clone(), placement.clone(), uffd, server, options).map_err(Error::Lazy)?;
-        Ok(Self { backing: Backing::Lazy(lazy, file), ram, placement })
+        Ok(Self { backing: Backing::Lazy(lazy, here.into_image()), ram, placement })
     }
 
     fn new(
@@ -182,24 +192,22 @@ impl Memory {
     ///
     /// Where there is no image here to take the rest from, all of it is brought in first, which takes as long as the page
     /// server does. If `wanted` says meanwhile that nobody wants it any more, what comes of this is of no use.
-    pub fn own_pages(
-        &self,
-        _at_rest: &Quiesced<'_>,
-        wanted: &dyn Fn() -> bool,
-    ) -> Result<Vec<OwnRun>, Error> {
+    pub fn own_pages(&self, _at_rest: &Quiesced<'_>, wanted: &dyn Fn() -> bool) -> Result<OwnPages, Error> {
         match &self.backing {
             Backing::Lazy(lazy, None) => lazy.fetch_all(wanted).map_err(Error::Lazy)?,
             // What it brings in while the guest stands still is more to copy.
             Backing::PrivateFile { prefetch, .. } => drop(take(prefetch)),
             Backing::Lazy(..) | Backing::Anonymous => {}
         }
-        let mut runs = Vec::new();
+        let mut own = OwnPages::default();
         for (index, region) in self.ram.iter().enumerate() {
-            let ranges = pagemap::private_pages(region.host_address(), region.len() as usize);
-            let ranges = ranges.map_err(Error::PageMap)?;
-            runs.extend(ranges.into_iter().map(|bytes| OwnRun { region: index, bytes }));
+            let found = pagemap::private_pages(region.host_address(), region.len() as usize);
+            let pagemap::Own { data, zeros } = found.map_err(Error::PageMap)?;
+            let run = |bytes| OwnRun { region: index, bytes };
+            own.data.extend(data.into_iter().map(run));
+            own.zeros.extend(zeros.into_iter().map(run));
         }
-        Ok(runs)
+        Ok(own)
     }
 
     /// For as long as what this gives lives, the memory is not taken away because a page of it is lost. Only pages that

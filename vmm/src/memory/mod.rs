@@ -13,7 +13,7 @@ pub mod touched;
 
 pub use given_back::give_back;
 pub use image::Image;
-pub use mapping::{Memory, OwnRun};
+pub use mapping::{Memory, OwnPages, OwnRun};
 
 use vm_memory::GuestRegionCollection;
 

@@ -48,7 +48,7 @@ fn what_was_given_back_is_not_brought_in_again() {
         let bytes = range.start * PAGE_BYTES..range.end * PAGE_BYTES;
         bring_in((&ram, &map), &placement, bytes, access).unwrap();
     }
-    let private = map.private(region.host_address(), 512 * PAGE).unwrap();
+    let private = map.private(region.host_address(), 512 * PAGE).unwrap().data;
     assert_eq!(private, [90 * PAGE..100 * PAGE, 110 * PAGE..120 * PAGE]);
 }
 
@@ -60,7 +60,7 @@ fn a_page_that_the_guest_has_read_meanwhile_is_not_replaced_under_it() {
     region.populate(&(100 * PAGE..101 * PAGE), Access::Read).unwrap();
     let there = map.present(region.host_address(), 512 * PAGE).unwrap();
     bring_in((&ram, &map), &placement, 0..512 * PAGE_BYTES, Access::Write).unwrap();
-    let private = map.private(region.host_address(), 512 * PAGE).unwrap();
+    let private = map.private(region.host_address(), 512 * PAGE).unwrap().data;
     assert!(
         there.iter().all(|read| private.iter().all(|own| own.end <= read.start || read.end <= own.start))
     );
@@ -76,7 +76,7 @@ fn read_pages_are_mapped_and_written_ones_copied() {
 
     let map = PageMap::open().unwrap();
     let at = |number: usize| ram.iter().nth(number).unwrap().host_address();
-    let copied = |number| map.private(at(number), 512 * PAGE).unwrap();
+    let copied = |number| map.private(at(number), 512 * PAGE).unwrap().data;
     assert_eq!((copied(0).len(), &copied(0)[0]), (1, &(510 * PAGE..512 * PAGE)));
     assert_eq!((copied(1).len(), &copied(1)[0]), (1, &(0..2 * PAGE)));
     let there = map.present(at(1), 512 * PAGE).unwrap();

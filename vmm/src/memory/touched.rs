@@ -10,13 +10,13 @@ use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use snapshot_format::pages::{PAGE_BYTES, Region};
+use snapshot_format::pages::{PAGE_BYTES, Region, is_zero};
 use snapshot_format::working_set::{MAX_RUNS, Run};
 use vm_memory::{Bytes, GuestMemoryBackend, GuestMemoryRegion, MemoryRegionAddress};
 
 use super::lazy::Probes;
 use super::{GuestRam, Image, OwnRun};
-use crate::sys::pagemap::PageMap;
+use crate::sys::pagemap::{Own, PageMap, is_unknown};
 use crate::sys::uffd::Uffd;
 
 const PAGE: usize = PAGE_BYTES as usize;
@@ -113,9 +113,17 @@ impl Touched {
         let mut written = Vec::with_capacity(self.seen.len());
         for (number, mapped) in self.ram.iter().enumerate() {
             let mut pages = vec![false; self.seen[number].len()];
-            for Range { start, end } in self.written(mapped.host_address(), mapped.len() as usize)? {
+            let Own { data, zeros } = self.written(mapped.host_address(), mapped.len() as usize)?;
+            for Range { start, end } in data {
                 for (page, written) in (start / PAGE..).zip(&mut pages[start / PAGE..end / PAGE]) {
                     *written = !self.is_as_delivered(number, page);
+                }
+            }
+            // The kernel's zero page is where a server had zeros to deliver, where the guest has read what it had given
+            // back, or in the place of a page that was written with zeros.
+            for Range { start, end } in zeros {
+                for (page, written) in (start / PAGE..).zip(&mut pages[start / PAGE..end / PAGE]) {
+                    *written = self.before(number, page).is_some_and(|before| !is_zero(&before));
                 }
             }
             written.push(pages);
@@ -149,23 +157,26 @@ impl Touched {
     /// Whether a page that was delivered is as it is in the image's file, if that is here. KVM asks for a page that is not
     /// there as if to write it (`async_pf_execute`), whatever the guest does, which takes the write protection off.
     fn is_as_delivered(&self, region: usize, page: usize) -> bool {
-        let (Some(_), Some(image), Some(mapped)) = (&self.probed, &self.image, self.ram.iter().nth(region))
-        else {
-            return false;
-        };
-        let (mut now, mut before) = ([0; PAGE], [0; PAGE]);
-        let at = (page * PAGE) as u64;
-        let there = mapped.read_slice(&mut now, MemoryRegionAddress(at)).is_ok();
-        let offset = self.placement[region].offset().get() + at;
-        there && image.file().read_exact_at(&mut before, offset).is_ok() && now == before
+        let (Some(_), Some(mapped)) = (&self.probed, self.ram.iter().nth(region)) else { return false };
+        let mut now = [0; PAGE];
+        let there = mapped.read_slice(&mut now, MemoryRegionAddress((page * PAGE) as u64)).is_ok();
+        there && self.before(region, page) == Some(now)
     }
 
-    fn written(&self, start: usize, len: usize) -> io::Result<Vec<Range<usize>>> {
+    /// A page of the image's file, if that is here.
+    fn before(&self, region: usize, page: usize) -> Option<[u8; PAGE]> {
+        let mut before = [0; PAGE];
+        let offset = self.placement[region].offset().get() + (page * PAGE) as u64;
+        self.image.as_ref()?.file().read_exact_at(&mut before, offset).ok()?;
+        Some(before)
+    }
+
+    fn written(&self, start: usize, len: usize) -> io::Result<Own> {
         if self.probed.is_none() {
             return self.map.private(start, len);
         }
         match self.map.written(start, len) {
-            Err(e) if matches!(e.raw_os_error(), Some(libc::ENOTTY | libc::EINVAL)) => Ok(Vec::new()),
+            Err(error) if is_unknown(&error) => Ok(Own::default()),
             written => written,
         }
     }

@@ -160,7 +160,7 @@ impl Plan {
         let built = self.build(connections, report, |contents| {
             let image_id = contents.manifest.image_id;
             let options = lazy::Options { image_id, prefetch, record, timeout };
-            let memory = Memory::lazy(&contents.index, contents.image_here().cloned(), server, &options)?;
+            let memory = Memory::lazy(&contents.index, contents.memory_here(), server, &options)?;
             loss = memory.loss().cloned();
             Ok(memory)
         });

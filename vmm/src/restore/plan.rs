@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use snapshot_format::overlay::{OverlayIndex, part_name};
-use snapshot_format::pages::{PAGE_BYTES, verify};
+use snapshot_format::pages::{PAGE_BYTES, PackIndex, verify};
 use snapshot_format::state::{
     ChipsetState, ClockState, HostCheckState, ManifestState, MemoryState, OverlayState, VcpuState,
 };
@@ -20,8 +20,8 @@ use crate::device::DeviceSetState;
 use crate::device::virtio::blk::ImageLayer;
 use crate::device::virtio::{SavedParts, VirtioSetState};
 use crate::machine::Host;
-use crate::memory::Image;
 use crate::memory::layout::RamLayout;
+use crate::memory::{Image, lazy};
 
 /// An image that this host can run, its KVM, and all that its devices need of the host, open.
 #[derive(Debug)]
@@ -203,9 +203,16 @@ impl Contents {
         self.image.as_ref().ok_or_else(|| Error::Directory(self.dir.memory().err().unwrap_or_else(absent)))
     }
 
-    /// The same, if it is here.
-    pub(super) fn image_here(&self) -> Option<&Arc<Image>> {
-        self.image.as_ref()
+    /// What of it is here. A pack that cannot be read is as good as none: its server says why.
+    pub(super) fn memory_here(&self) -> lazy::Here {
+        if let Some(image) = &self.image {
+            return lazy::Here::File(Arc::clone(image));
+        }
+        let pack = self.dir.part(dir::MEMORY_PACK).ok().flatten();
+        let index = pack.and_then(|pack| PackIndex::read(&pack).ok());
+        let is_ours =
+            |index: &PackIndex| index.check_image(self.manifest.image_id, self.index.file_pages()).is_ok();
+        index.filter(is_ours).map_or(lazy::Here::Nothing, lazy::Here::Pack)
     }
 
     /// Compares all of the image's memory with its checksums, and says how many bytes of it are data.

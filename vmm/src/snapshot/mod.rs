@@ -9,6 +9,8 @@
 
 mod commit;
 mod disks;
+#[cfg(test)]
+mod model_test;
 mod pages;
 mod state;
 

@@ -92,13 +92,13 @@ pub(super) fn copy_own(
     let own = memory.own_pages(at_rest, &|| !(target.cancelled)()).map_err(Error::Memory)?;
     target.go_on()?;
     let kept = memory.keep(at_rest).map_err(Error::Memory)?;
-    for run in own {
-        copied.copy_run(memory, &run, &mut buffer, target)?;
+    for run in &own.data {
+        copied.copy_run(memory, run, &mut buffer, target)?;
     }
     drop(kept);
-    // What the guest has given back is nothing that it shares with its image any more.
-    for run in memory.given_back(at_rest) {
-        copied.settle(&run);
+    // What is zero by now, or was given back, is nothing that the guest shares with its image any more.
+    for run in own.zeros.iter().chain(&memory.given_back(at_rest)) {
+        copied.settle(run);
     }
     copied.own = united(std::mem::take(&mut copied.own));
     copied.unit = CHUNK;
@@ -125,9 +125,9 @@ impl Copied {
         Ok(())
     }
 
-    /// Nothing of a run is to be taken from the image below.
+    /// Nothing of a run is to be taken from the image below, if there is one.
     fn settle(&mut self, OwnRun { region, bytes }: &OwnRun) {
-        if let Some(place) = self.placement.get(*region) {
+        if let (Some(place), Some(_)) = (self.placement.get(*region), &self.base) {
             let start = place.offset().get();
             self.own.push(start + bytes.start as u64..start + bytes.end as u64);
         }

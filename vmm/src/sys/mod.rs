@@ -13,6 +13,8 @@ pub(crate) mod kvm;
 pub(crate) mod leftover;
 #[cfg(test)]
 pub(crate) mod page_stub;
+#[cfg(test)]
+pub(crate) mod page_tricks;
 pub(crate) mod pagemap;
 pub(crate) mod ram;
 pub(crate) mod signals;

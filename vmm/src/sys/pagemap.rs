@@ -3,6 +3,16 @@
 //! Of an anonymous mapping the last are the pages that were ever touched; of a private mapping of a file, the pages that
 //! were written. Linux 6.7 answers that in one call (`PAGEMAP_SCAN`, Documentation/admin-guide/mm/pagemap.rst);
 //! before, `/proc/self/pagemap` is read page by page.
+//!
+//! Two kinds of page table entries are not what they seem to be:
+//!
+//! - The kernel's zero page (`PAGE_IS_PFNZERO`) does not mean that nothing was written. Pages that were written with zeros
+//!   are replaced by it: by KSM (`use_zero_pages`), and since Linux 6.12 when a huge page is split
+//!   (`try_to_map_unused_to_zeropage`). A read fault on a private mapping of a file maps the file's page instead. So where
+//!   the zero page is, the process's own page is zero, whatever lies below.
+//! - A marker that write protection by a userfaultfd leaves where there is no page (`PTE_MARKER_UFFD_WP`) counts as
+//!   swapped. It counts as not written as well, which a page in swap does only if it is still protected, and so is as it
+//!   was delivered. Neither is anything that this process has written.
 
 use std::fs::File;
 use std::io;
@@ -47,6 +57,9 @@ const _: () = assert!(size_of::<PageRegion>() == 24);
 
 ioctl_iowr_nr!(PAGEMAP_SCAN, b'f' as u32, 16, ScanArg);
 
+/// Of a mapping whose writes are tracked (`UFFD_FEATURE_WP_ASYNC`).
+const PAGE_IS_WPALLOWED: u64 = 1 << 0;
+/// Not write-protected; of no meaning where there is no page.
 const PAGE_IS_WRITTEN: u64 = 1 << 1;
 const PAGE_IS_FILE: u64 = 1 << 2;
 const PAGE_IS_PRESENT: u64 = 1 << 3;
@@ -56,34 +69,46 @@ const PAGE_IS_PFNZERO: u64 = 1 << 5;
 /// Which pages are looked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
-    /// Not a page of the file, not the shared zero page, and in memory or in swap.
+    /// There, and not a page of the file.
     Private,
-    /// In memory or in swap, whatever it is.
+    /// In memory, or in swap and not write-protected.
     Present,
-    /// Neither in memory nor in swap.
+    /// Not `Present`.
     Missing,
-    /// As `Private`, and written since it was write-protected by a userfaultfd.
+    /// As `Private`, and written since it was write-protected by a userfaultfd. The zero page never is protected.
     Written,
 }
 
 impl Kind {
     /// What the kernel is to look for: categories to invert, those that must all be there, and those of which one must.
+    /// What it finds may not be of the kind: see [`Self::has`].
     fn categories(self) -> (u64, u64, u64) {
         let there = PAGE_IS_PRESENT | PAGE_IS_SWAPPED;
         match self {
-            Self::Private => (PAGE_IS_FILE | PAGE_IS_PFNZERO, PAGE_IS_FILE | PAGE_IS_PFNZERO, there),
+            Self::Private => (PAGE_IS_FILE, PAGE_IS_FILE, there),
             Self::Present => (0, 0, there),
-            Self::Missing => (there, there, 0),
-            Self::Written => {
-                (PAGE_IS_FILE | PAGE_IS_PFNZERO, PAGE_IS_FILE | PAGE_IS_PFNZERO | PAGE_IS_WRITTEN, there)
-            }
+            Self::Missing => (PAGE_IS_PRESENT, PAGE_IS_PRESENT, 0),
+            Self::Written => (PAGE_IS_FILE, PAGE_IS_FILE | PAGE_IS_WRITTEN, there),
+        }
+    }
+
+    /// Whether a page that the kernel has found is of the kind.
+    fn has(self, categories: u64) -> bool {
+        let is = |category| categories & category != 0;
+        let is_protected = is(PAGE_IS_WPALLOWED) && !is(PAGE_IS_WRITTEN);
+        let in_swap = is(PAGE_IS_SWAPPED) && !is_protected;
+        match self {
+            Self::Private | Self::Present | Self::Written => is(PAGE_IS_PRESENT) || in_swap,
+            Self::Missing => !in_swap,
         }
     }
 
     /// Whether a page is of the kind, by its entry in `/proc/PID/pagemap`, which tells nothing of writes.
     fn fits(self, entry: u64) -> bool {
-        let there = entry & (ENTRY_PRESENT | ENTRY_SWAPPED) != 0;
+        let in_swap = entry & ENTRY_SWAPPED != 0 && entry & ENTRY_PROTECTED == 0;
+        let there = entry & ENTRY_PRESENT != 0 || in_swap;
         match self {
+            // The zero page is no page of a file here either.
             Self::Private => there && entry & ENTRY_FILE == 0,
             Self::Present | Self::Written => there,
             Self::Missing => !there,
@@ -91,15 +116,26 @@ impl Kind {
     }
 }
 
+/// Pages that this process holds for itself, as byte ranges relative to an address, each list in order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Own {
+    /// Pages of any content.
+    pub(crate) data: Vec<Range<usize>>,
+    /// Pages that are known to be zero. None where the kernel does not say: they are in `data` then.
+    pub(crate) zeros: Vec<Range<usize>>,
+}
+
 /// Bits of an entry of `/proc/PID/pagemap`.
 const ENTRY_PRESENT: u64 = 1 << 63;
 const ENTRY_SWAPPED: u64 = 1 << 62;
 const ENTRY_FILE: u64 = 1 << 61;
+/// Write-protected by a userfaultfd, since Linux 5.14.
+const ENTRY_PROTECTED: u64 = 1 << 57;
 
-/// The private pages among the `len` bytes from address `start`, as byte ranges relative to `start`, in order.
-/// `start` and `len` are multiples of the page size.
-pub(crate) fn private_pages(start: usize, len: usize) -> io::Result<Vec<Range<usize>>> {
-    PageMap::open()?.find(Kind::Private, start, len)
+/// The private pages among the `len` bytes from address `start`, as byte ranges relative to `start`. `start` and `len` are
+/// multiples of the page size.
+pub(crate) fn private_pages(start: usize, len: usize) -> io::Result<Own> {
+    PageMap::open()?.private(start, len)
 }
 
 /// The page map of this process, open.
@@ -111,30 +147,36 @@ impl PageMap {
         File::open("/proc/self/pagemap").map(Self)
     }
 
-    /// The pages that are there, in whatever form; as [`private_pages`].
+    /// The pages that are there, in whatever form, as byte ranges relative to `start`, in order.
     pub(crate) fn present(&self, start: usize, len: usize) -> io::Result<Vec<Range<usize>>> {
         self.find(Kind::Present, start, len)
     }
 
     /// The pages that this process holds for itself; as [`private_pages`].
-    pub(crate) fn private(&self, start: usize, len: usize) -> io::Result<Vec<Range<usize>>> {
-        self.find(Kind::Private, start, len)
+    pub(crate) fn private(&self, start: usize, len: usize) -> io::Result<Own> {
+        match scan(&self.0, Kind::Private, start, len) {
+            Err(error) if is_unknown(&error) => {
+                Ok(Own { data: read(&self.0, Kind::Private, start, len)?, zeros: Vec::new() })
+            }
+            scanned => scanned,
+        }
     }
 
     /// The pages that were written since a userfaultfd had them write-protected.
     ///
     /// # Errors
     /// ENOTTY or EINVAL on kernels before 6.7, which cannot tell.
-    pub(crate) fn written(&self, start: usize, len: usize) -> io::Result<Vec<Range<usize>>> {
+    pub(crate) fn written(&self, start: usize, len: usize) -> io::Result<Own> {
         scan(&self.0, Kind::Written, start, len)
     }
 
-    /// The pages that are neither in memory nor in swap; as [`private_pages`].
+    /// The pages that are neither in memory nor in swap, and those in swap that are still as they were delivered; as
+    /// [`Self::present`].
     pub(crate) fn missing(&self, start: usize, len: usize) -> io::Result<Vec<Range<usize>>> {
         self.find(Kind::Missing, start, len)
     }
 
-    /// The first pages that are neither in memory nor in swap, up to the next that is: at most `len` bytes from `start`,
+    /// The first pages that are [missing](Self::missing), up to the next that is not: at most `len` bytes from `start`,
     /// relative to it.
     pub(crate) fn first_missing(&self, start: usize, len: usize) -> io::Result<Option<Range<usize>>> {
         let (mut from, end) = (start, start + len);
@@ -153,20 +195,29 @@ impl PageMap {
 
     fn find(&self, kind: Kind, start: usize, len: usize) -> io::Result<Vec<Range<usize>>> {
         match scan(&self.0, kind, start, len) {
-            Err(e) if matches!(e.raw_os_error(), Some(libc::ENOTTY | libc::EINVAL)) => {
-                read(&self.0, kind, start, len)
-            }
-            scanned => scanned,
+            Err(error) if is_unknown(&error) => read(&self.0, kind, start, len),
+            scanned => scanned.map(|found| found.data),
         }
     }
+}
+
+/// Whether a kernel says that it has no `PAGEMAP_SCAN`.
+pub(crate) fn is_unknown(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOTTY | libc::EINVAL))
 }
 
 /// How much is looked at for the first page of a kind.
 const FIRST_STEP: usize = 64 << 20;
 
-fn scan(pagemap: &File, kind: Kind, start: usize, len: usize) -> io::Result<Vec<Range<usize>>> {
+/// What the kernel says of the pages that it finds.
+const RETURNED: u64 =
+    PAGE_IS_WPALLOWED | PAGE_IS_WRITTEN | PAGE_IS_PRESENT | PAGE_IS_SWAPPED | PAGE_IS_PFNZERO;
+
+/// What is found of `kind`. Only private pages are told apart by what is in them: the others are all `data`.
+fn scan(pagemap: &File, kind: Kind, start: usize, len: usize) -> io::Result<Own> {
+    let is_told_apart = matches!(kind, Kind::Private | Kind::Written);
     let (category_inverted, category_mask, category_anyof_mask) = kind.categories();
-    let mut found = Vec::new();
+    let mut found = Own::default();
     let mut regions = [PageRegion::default(); 256];
     let (mut from, end) = (start as u64, (start + len) as u64);
     while from < end {
@@ -182,14 +233,18 @@ fn scan(pagemap: &File, kind: Kind, start: usize, len: usize) -> io::Result<Vec<
             category_inverted,
             category_mask,
             category_anyof_mask,
-            return_mask: 0,
+            return_mask: RETURNED,
         };
         // SAFETY: `arg` has the layout of struct pm_scan_arg, and `vec` points to `vec_len` live regions, which the
         // kernel fills in.
         let filled = unsafe { ioctl_with_mut_ref(pagemap, PAGEMAP_SCAN(), &mut arg) };
         let filled = usize::try_from(filled).map_err(|_| io::Error::last_os_error())?;
         for region in regions.iter().take(filled) {
-            push(&mut found, region.start as usize - start..region.end as usize - start);
+            let pages = region.start as usize - start..region.end as usize - start;
+            if kind.has(region.categories) {
+                let is_zero = is_told_apart && region.categories & PAGE_IS_PFNZERO != 0;
+                push(if is_zero { &mut found.zeros } else { &mut found.data }, pages);
+            }
         }
         if arg.walk_end <= from {
             break;

@@ -43,6 +43,53 @@ pub(crate) enum Access {
     Write,
 }
 
+/// Bytes of a huge page.
+pub(crate) const HUGE: usize = 2 << 20;
+
+/// Mapped memory.
+#[derive(Debug)]
+struct Mapping {
+    whole: MmapRaw,
+    /// Bytes of `whole` before the first that is used; less than [`HUGE`].
+    skipped: usize,
+    /// Bytes that are used. Invariant: `skipped + len <= whole.len()`.
+    len: usize,
+}
+
+impl From<MmapRaw> for Mapping {
+    fn from(whole: MmapRaw) -> Self {
+        let len = whole.len();
+        Self { whole, skipped: 0, len }
+    }
+}
+
+impl Mapping {
+    /// Zeroed memory that takes space only where it is touched (`MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE`), at an
+    /// address that differs from `base` by a multiple of [`HUGE`]: only then can a huge page of this process be one of the
+    /// guest's as well. The kernel sees to that by itself since Linux 6.7, but from 6.13 on only where `len` is a multiple
+    /// of [`HUGE`], too.
+    fn anonymous(base: GuestAddress, len: usize) -> io::Result<Self> {
+        let map = |len| MmapOptions::new().len(len).no_reserve_swap().map_anon().map(MmapRaw::from);
+        let whole = map(len)?;
+        let skipped = |at: &MmapRaw| (base.0 as usize).wrapping_sub(at.as_ptr() as usize) % HUGE;
+        if len < HUGE || skipped(&whole) == 0 {
+            return Ok(whole.into());
+        }
+        drop(whole);
+        let whole = map(len.checked_add(HUGE).ok_or(io::ErrorKind::InvalidInput)?)?;
+        let skipped = skipped(&whole);
+        Ok(Self { whole, skipped, len })
+    }
+
+    fn start(&self) -> *mut u8 {
+        self.whole.as_mut_ptr().wrapping_add(self.skipped)
+    }
+
+    fn len(&self) -> usize {
+        self.len
+    }
+}
+
 /// A mapping of `len` bytes that the guest sees from `base`.
 ///
 /// The mapping lives as long as this value, and a region is reached only through shared handles to it
@@ -52,15 +99,14 @@ pub(crate) enum Access {
 #[derive(Debug)]
 pub struct RamRegion {
     base: GuestAddress,
-    mapping: MmapRaw,
+    mapping: Mapping,
     below: Below,
 }
 
 impl RamRegion {
-    /// Zeroed memory that takes space only where it is touched (`MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE`).
+    /// Zeroed memory that takes space only where it is touched.
     pub fn anonymous(base: GuestAddress, len: usize) -> io::Result<Self> {
-        let mapping = MmapOptions::new().len(len).no_reserve_swap().map_anon()?;
-        Self::checked(base, mapping.into(), Below::Nothing)
+        Self::checked(base, Mapping::anonymous(base, len)?, Below::Nothing)
     }
 
     /// The `len` bytes of `file` from `offset`; what the guest writes goes to private copies of the pages
@@ -72,7 +118,7 @@ impl RamRegion {
         // memory is reached through volatile accesses only, and any value is a legal value of guest memory. A file
         // that shrinks raises SIGBUS, which `bus_error` turns into an orderly end.
         let mapping = unsafe { options.map_copy(file) }?;
-        Self::checked(base, mapping.into(), Below::File(Mutex::default()))
+        Self::checked(base, MmapRaw::from(mapping).into(), Below::File(Mutex::default()))
     }
 
     /// Memory whose pages are delivered through `uffd` as they are touched, but for the byte ranges of `zeros`, which are
@@ -83,22 +129,30 @@ impl RamRegion {
         uffd: &Arc<Uffd>,
         zeros: &[Range<usize>],
     ) -> io::Result<Self> {
-        let mapping = MmapRaw::from(MmapOptions::new().len(len).no_reserve_swap().map_anon()?);
+        let mapping = Mapping::anonymous(base, len)?;
         let mut holes = Holes::default();
         zeros.iter().filter(|range| !range.is_empty()).for_each(|range| holes.insert(range.clone()));
         let ends = holes.ranges().map(|hole| (hole.start, hole.end)).chain([(len, len)]);
         let mut at = 0;
         for (start, end) in ends {
             if at < start {
-                uffd.register(mapping.as_ptr() as usize + at, start - at)?;
+                uffd.register(mapping.start() as usize + at, start - at)?;
             }
             at = end;
         }
-        let (uffd, complete) = (Arc::clone(uffd), AtomicBool::new(false));
-        Self::checked(base, mapping, Below::Delivered { uffd, holes: Mutex::new(holes), complete })
+        let (tracks_writes, complete) = (uffd.tracks_writes(), AtomicBool::new(false));
+        let below = Below::Delivered { uffd: Arc::clone(uffd), holes: Mutex::new(holes), complete };
+        let region = Self::checked(base, mapping, below)?;
+        // Not for what is delivered: a write fault there makes a huge page before it is told to the server and thrown away
+        // (`__do_huge_pmd_anonymous_page`), and what comes is small, but where the server has made one ready. Nor where pages
+        // are watched, which are to be seen one by one.
+        if !tracks_writes {
+            region.taken_back().iter().for_each(|zeros| region.ask_for_huge_pages(zeros));
+        }
+        Ok(region)
     }
 
-    fn checked(base: GuestAddress, mapping: MmapRaw, below: Below) -> io::Result<Self> {
+    fn checked(base: GuestAddress, mapping: Mapping, below: Below) -> io::Result<Self> {
         base.0.checked_add(mapping.len() as u64).ok_or(io::ErrorKind::InvalidInput)?;
         Ok(Self { base, mapping, below })
     }
@@ -220,7 +274,7 @@ impl RamRegion {
             Access::Read => libc::MADV_POPULATE_READ,
             Access::Write => libc::MADV_POPULATE_WRITE,
         };
-        let start = self.mapping.as_mut_ptr().wrapping_add(bytes.start);
+        let start = self.mapping.start().wrapping_add(bytes.start);
         loop {
             // SAFETY: the range is within the mapping, which lives as long as `self`; no byte of it changes by this.
             let done = unsafe { libc::madvise(start.cast(), bytes.len(), advice) };
@@ -253,10 +307,24 @@ impl RamRegion {
         Ok(())
     }
 
+    /// Has the kernel use huge pages, if it has any, where the first byte of one is touched within `bytes` (offsets in the
+    /// region): it does so unasked only where `transparent_hugepage/enabled` is `always`.
+    pub(crate) fn ask_for_huge_pages(&self, bytes: &Range<usize>) {
+        if bytes.start > bytes.end || bytes.end > self.mapping.len() {
+            return;
+        }
+        let start = self.mapping.start().wrapping_add(bytes.start);
+        // SAFETY: the range is within the mapping, which lives as long as `self`; no byte of it changes by this.
+        if unsafe { libc::madvise(start.cast(), bytes.len(), libc::MADV_HUGEPAGE) } != 0 {
+            // A kernel without them, and small ones do as well.
+            tracing::debug!(error = %io::Error::last_os_error(), "there are no huge pages");
+        }
+    }
+
     /// Takes all of the memory away for good: whoever touches it from here on gets SIGBUS, or EFAULT from the kernel.
     /// `nothing` is an empty file that stays empty.
     pub(crate) fn sever(&self, nothing: &File) -> io::Result<()> {
-        let start = self.mapping.as_mut_ptr();
+        let start = self.mapping.start();
         let (access, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED | libc::MAP_FIXED);
         // SAFETY: as in `replace`; an access beyond the end of the file raises SIGBUS, which `bus_error` turns into an
         // orderly end.
@@ -267,7 +335,7 @@ impl RamRegion {
 
     /// Drops anonymous pages. `bytes` lie in the mapping.
     fn empty(&self, bytes: &Range<usize>) -> io::Result<()> {
-        let start = self.mapping.as_mut_ptr().wrapping_add(bytes.start);
+        let start = self.mapping.start().wrapping_add(bytes.start);
         // SAFETY: the range is within the mapping, which lives as long as `self`, and nobody has a reference to guest
         // memory: it is reached through volatile accesses only, to which a page that turns zero is a legal change.
         let done = unsafe { libc::madvise(start.cast(), bytes.len(), libc::MADV_DONTNEED) };
@@ -276,7 +344,7 @@ impl RamRegion {
 
     /// Puts anonymous memory in the place of a part of the mapping. `bytes` lie in it.
     fn replace(&self, bytes: &Range<usize>) -> io::Result<()> {
-        let start = self.mapping.as_mut_ptr().wrapping_add(bytes.start);
+        let start = self.mapping.start().wrapping_add(bytes.start);
         let (access, flags) = (
             libc::PROT_READ | libc::PROT_WRITE,
             libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_FIXED,
@@ -288,7 +356,7 @@ impl RamRegion {
 
     /// Where the region begins in this process.
     pub(crate) fn host_address(&self) -> usize {
-        self.mapping.as_ptr() as usize
+        self.mapping.start() as usize
     }
 }
 
@@ -311,7 +379,7 @@ impl GuestMemoryRegion for RamRegion {
 
     fn get_host_address(&self, addr: MemoryRegionAddress) -> Result<*mut u8, GuestMemoryError> {
         self.check_address(addr)
-            .map(|addr| self.mapping.as_mut_ptr().wrapping_add(addr.0 as usize))
+            .map(|addr| self.mapping.start().wrapping_add(addr.0 as usize))
             .ok_or(GuestMemoryError::InvalidBackendAddress)
     }
 
@@ -324,7 +392,7 @@ impl GuestMemoryRegion for RamRegion {
         if !inside {
             return Err(GuestMemoryError::InvalidBackendAddress);
         }
-        let start = self.mapping.as_mut_ptr().wrapping_add(offset.0 as usize);
+        let start = self.mapping.start().wrapping_add(offset.0 as usize);
         // SAFETY: `count` bytes from `start` lie inside the mapping by the check above, and the mapping lives as long
         // as `self`, which the slice borrows.
         Ok(unsafe { VolatileSlice::new(start, count) })

@@ -1,3 +1,4 @@
+use std::os::unix::fs::FileExt;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,7 +13,7 @@ use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend};
 
 use super::*;
 use crate::lifecycle::Quiesced;
-use crate::memory::{Memory, give_back};
+use crate::memory::{Image, Memory, give_back};
 use crate::sys::page_stub::{self, Taken};
 use crate::sys::ram::Access;
 
@@ -44,6 +45,16 @@ fn index() -> MemoryIndex {
         sums.add(offset / 4096, &page_at(offset)).unwrap();
     }
     MemoryIndex::new(vec![region(0, 4 * MIB, 0), region(HIGH, 2 * MIB, 4 * MIB)], sums).unwrap()
+}
+
+/// The memory file, with a hole where it is zero.
+fn file_here() -> Here {
+    let file = tempfile::tempfile().unwrap();
+    file.set_len(FILE).unwrap();
+    for offset in (0..FILE).step_by(4096).filter(|offset| page_at(*offset)[0] != 0) {
+        file.write_all_at(&page_at(offset), offset).unwrap();
+    }
+    Here::File(Arc::new(Image::new(file, index())))
 }
 
 fn options(timeout: Duration) -> Options {
@@ -90,7 +101,7 @@ fn served_by(
     let (ours, theirs) = UnixStream::pair().unwrap();
     let stub = Stub::start(move |go| serve(theirs, go));
     let server = Server { stream: ours, path: None };
-    (stub, Memory::lazy(&index(), None, server, &options(timeout)).unwrap())
+    (stub, Memory::lazy(&index(), Here::Nothing, server, &options(timeout)).unwrap())
 }
 
 /// Memory whose server is `serve`, given what was handed over.
@@ -160,7 +171,9 @@ fn a_page_that_is_withheld_among_many_that_come_is_found_out() {
 
 #[test]
 fn what_is_zero_in_the_image_is_asked_of_nobody() {
-    let (_stub, memory) = delivered(|taken, go| {
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    let _stub = Stub::start(move |go| {
+        let taken = page_stub::take(&theirs);
         while !go.load(Ordering::SeqCst) {
             // The watch asks for pages as well.
             let Some(offset) = taken.fault(Duration::from_millis(5)) else { continue };
@@ -168,6 +181,8 @@ fn what_is_zero_in_the_image_is_asked_of_nobody() {
             taken.deliver(offset, &page_at(offset));
         }
     });
+    let server = Server { stream: ours, path: None };
+    let memory = Memory::lazy(&index(), file_here(), server, &options(Duration::from_secs(10))).unwrap();
     assert_eq!([ZEROS, ZEROS + 2 * MIB - 1].map(|at| byte(&memory, at)), [0, 0]);
     memory.ram().write_obj(7_u8, GuestAddress(ZEROS)).unwrap();
     assert_eq!(byte(&memory, ZEROS), 7);
@@ -200,10 +215,10 @@ fn a_snapshot_without_the_file_has_everything_brought_in() {
     let (_stub, memory) = delivered(|taken, go| serve(&taken, go));
     give_back(memory.ram(), MIB..MIB + 4096).unwrap();
     let own = memory.own_pages(&Quiesced::in_test(), &|| true).unwrap();
-    let bytes: usize = own.iter().map(|run| run.bytes.len()).sum();
-    assert_eq!(bytes as u64, 4 * MIB - 4096);
+    let bytes: usize = own.data.iter().map(|run| run.bytes.len()).sum();
+    assert_eq!(bytes as u64, FILE - 4096);
     let zeros: usize = memory.given_back(&Quiesced::in_test()).iter().map(|run| run.bytes.len()).sum();
-    assert_eq!(zeros as u64, 2 * MIB + 4096);
+    assert_eq!(zeros as u64, 4096);
     assert!(memory.base().is_none());
 }
 
@@ -427,7 +442,7 @@ fn another_server_takes_over_and_what_the_first_left_unanswered_is_answered() {
     // Reads the first fault, and dies with it.
     let first = listen(&path, |taken, _| while taken.fault(Duration::from_millis(5)).is_none() {});
     let server = Server::connect(path.clone()).unwrap();
-    let memory = Memory::lazy(&index(), None, server, &options(Duration::from_secs(10))).unwrap();
+    let memory = Memory::lazy(&index(), Here::Nothing, server, &options(Duration::from_secs(10))).unwrap();
     thread::scope(|scope| {
         let waits = scope.spawn(|| byte(&memory, HIGH));
         drop(first);
@@ -448,7 +463,7 @@ fn a_server_that_hangs_up_before_the_handshake_is_asked_again() {
     drop(listener.accept().unwrap());
     drop(listener);
     let _second = listen(&path, serve);
-    let memory = Memory::lazy(&index(), None, server, &options(Duration::from_secs(10))).unwrap();
+    let memory = Memory::lazy(&index(), Here::Nothing, server, &options(Duration::from_secs(10))).unwrap();
     assert_eq!(byte(&memory, HIGH), page_at(4 * MIB)[0]);
 }
 
@@ -460,31 +475,11 @@ fn a_server_that_does_not_come_back_is_not_waited_for_beyond_the_limit() {
     let server = Server::connect(path.clone()).unwrap();
     let limit = Duration::from_millis(400);
     let start = Instant::now();
-    let memory = Memory::lazy(&index(), None, server, &options(limit)).unwrap();
+    let memory = Memory::lazy(&index(), Here::Nothing, server, &options(limit)).unwrap();
     drop(first);
     assert_eq!(loss_of(&memory, Duration::from_secs(5)).cause, Cause::NotReplaced(limit));
     assert!(start.elapsed() >= limit);
     assert!(matches!(Server::connect(path), Err(Error::Connect { .. })));
-}
-
-#[test]
-fn only_the_longest_stretches_of_zeros_are_left_out() {
-    let region = |at: u64, bytes, offset| {
-        let pages = PageCount::from_bytes(bytes).unwrap();
-        Region::new(Gpa::new(at).unwrap(), pages, FileOffset::new(offset).unwrap()).unwrap()
-    };
-    // A chunk that two regions share is each one's in part.
-    let placement = [region(0, 3 * MIB, 0), region(HIGH, 5 * MIB, 3 * MIB)];
-    let (m, zero) = (MIB as usize, zeros(&placement, &[1, 0, 0, 1]));
-    assert_eq!((zero[0].len(), &zero[0][0]), (1, &(2 * m..3 * m)));
-    assert_eq!((zero[1].len(), &zero[1][0]), (1, &(0..3 * m)));
-
-    let chunks = 2 * MOST_ZEROS as u64 + 4;
-    let mut sums: Vec<u64> = (0..chunks).map(|chunk| chunk % 2).collect();
-    (sums[1], sums[3]) = (0, 0);
-    let many = zeros(&[region(0, chunks * CHUNK_BYTES, 0)], &sums);
-    assert_eq!(many[0].len(), MOST_ZEROS);
-    assert_eq!(many[0].first(), Some(&(0..5 * CHUNK_BYTES as usize)));
 }
 
 #[test]

@@ -13,12 +13,12 @@ mod handover;
 mod pages;
 mod probe;
 mod watch;
+mod zeros;
 
 #[cfg(test)]
 mod lazy_test;
 
 use std::io;
-use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
@@ -28,14 +28,14 @@ use std::time::Duration;
 
 use rustix::event::EventfdFlags;
 use snapshot_format::handoff;
-use snapshot_format::pages::{CHUNK_BYTES, Region};
+use snapshot_format::pages::Region;
 
 use super::{GuestRam, OwnRun};
 use crate::sys::uffd::{Faults, Uffd};
 use pages::Pages;
 
-/// The most stretches of zeros that are kept out of the delivering: each splits a mapping, of which a process has few.
-const MOST_ZEROS: usize = 512;
+pub use zeros::Here;
+pub(super) use zeros::zeros;
 
 /// Why memory cannot be delivered.
 #[derive(Debug, thiserror::Error)]
@@ -292,32 +292,6 @@ pub fn check() -> Result<(), Error> {
 
 fn is_hung_up(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)
-}
-
-/// Which bytes of each region are zeros that nobody has to deliver: the chunks whose sum says so, the longest stretches
-/// first if there are too many.
-pub(super) fn zeros(placement: &[Region], chunk_sums: &[u64]) -> Vec<Vec<Range<usize>>> {
-    let mut found: Vec<(usize, Range<usize>)> = Vec::new();
-    for (number, region) in placement.iter().enumerate() {
-        let (start, end) = (region.offset().get(), region.file_end());
-        for chunk in start / CHUNK_BYTES..end.div_ceil(CHUNK_BYTES) {
-            if chunk_sums.get(chunk as usize).is_none_or(|sum| *sum != 0) {
-                continue;
-            }
-            let from = (chunk * CHUNK_BYTES).max(start) - start;
-            let until = ((chunk + 1) * CHUNK_BYTES).min(end) - start;
-            let (from, until) = (from as usize, until as usize);
-            match found.last_mut() {
-                Some((of, last)) if *of == number && last.end == from => last.end = until,
-                _ => found.push((number, from..until)),
-            }
-        }
-    }
-    found.sort_by_key(|(_, range)| std::cmp::Reverse(range.len()));
-    found.truncate(MOST_ZEROS);
-    let mut zeros = vec![Vec::new(); placement.len()];
-    found.into_iter().for_each(|(number, range)| zeros[number].push(range));
-    zeros
 }
 
 /// Something that one thread tells another.

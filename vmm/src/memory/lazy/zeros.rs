@@ -1,0 +1,108 @@
+//! Which parts of delivered memory nobody has to deliver: stretches of zeros, which the kernel gives sooner.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use snapshot_format::pages::pack::{Coding, FRAME_BYTES, PackIndex};
+use snapshot_format::pages::{CHUNK_BYTES, Region};
+
+use crate::memory::Image;
+
+#[cfg(test)]
+#[path = "zeros_test.rs"]
+mod zeros_test;
+
+/// The most stretches that are kept out of the delivering: each splits a mapping, of which a process has few.
+const MOST: usize = 512;
+
+/// What of the memory that a server delivers is on this machine as well.
+#[derive(Debug)]
+pub enum Here {
+    /// The image's file.
+    File(Arc<Image>),
+    /// What its pack says of its frames.
+    Pack(PackIndex),
+    /// Nothing.
+    Nothing,
+}
+
+impl Here {
+    pub(in crate::memory) fn into_image(self) -> Option<Arc<Image>> {
+        match self {
+            Self::File(image) => Some(image),
+            Self::Pack(_) | Self::Nothing => None,
+        }
+    }
+
+    /// How many bytes of the memory file from `offset` on are known to be zero.
+    fn zeros(&self, offset: u64) -> u64 {
+        match self {
+            Self::File(image) => image.zeros(offset),
+            Self::Pack(index) => {
+                let mut frames = offset / FRAME_BYTES..index.frames();
+                let data = frames.find(|number| index.frame(*number).coding != Coding::Zero);
+                data.map_or(index.file_pages().bytes(), |number| number * FRAME_BYTES).saturating_sub(offset)
+            }
+            Self::Nothing => 0,
+        }
+    }
+}
+
+/// Which bytes of each region are zeros that nobody has to deliver, in whole chunks; the longest stretches first if there are
+/// too many.
+///
+/// The chunks' sums only say where to look: a guest can make up pages whose sums cancel out, and would see zeros in their
+/// place. So a chunk is left out only if the file has a hole there, or the pack nothing but frames of zeros. Where neither is
+/// here all of memory is delivered: the server knows where its source has zeros.
+pub(in crate::memory) fn zeros(
+    placement: &[Region],
+    chunk_sums: &[u64],
+    here: &Here,
+) -> Vec<Vec<Range<usize>>> {
+    let mut found: Vec<(usize, Range<usize>)> = Vec::new();
+    for (number, region) in placement.iter().enumerate() {
+        let start = region.offset().get();
+        for stretch in without_sums(region, chunk_sums) {
+            for zeros in known(&stretch, here) {
+                found.push((number, (zeros.start - start) as usize..(zeros.end - start) as usize));
+            }
+        }
+    }
+    found.sort_by_key(|(_, range)| std::cmp::Reverse(range.len()));
+    found.truncate(MOST);
+    let mut zeros = vec![Vec::new(); placement.len()];
+    found.into_iter().for_each(|(number, range)| zeros[number].push(range));
+    zeros
+}
+
+/// The parts of a region, as bytes of the memory file, that lie in chunks whose sum is 0.
+fn without_sums(region: &Region, chunk_sums: &[u64]) -> Vec<Range<u64>> {
+    let (start, end) = (region.offset().get(), region.file_end());
+    let mut found: Vec<Range<u64>> = Vec::new();
+    for chunk in start / CHUNK_BYTES..end.div_ceil(CHUNK_BYTES) {
+        if chunk_sums.get(chunk as usize).is_none_or(|sum| *sum != 0) {
+            continue;
+        }
+        let from = (chunk * CHUNK_BYTES).max(start);
+        let until = ((chunk + 1) * CHUNK_BYTES).min(end);
+        match found.last_mut() {
+            Some(last) if last.end == from => last.end = until,
+            _ => found.push(from..until),
+        }
+    }
+    found
+}
+
+/// The chunks of `stretch` that are known to be zero: one look for each piece of data in it, of which there hardly is one.
+fn known(stretch: &Range<u64>, here: &Here) -> Vec<Range<u64>> {
+    let (mut at, mut known) = (stretch.start, Vec::new());
+    while at < stretch.end {
+        let data = at.saturating_add(here.zeros(at)).min(stretch.end);
+        let whole = if data == stretch.end { data } else { data - data % CHUNK_BYTES };
+        if at < whole {
+            known.push(at..whole);
+        }
+        at = (data / CHUNK_BYTES + 1) * CHUNK_BYTES;
+    }
+    known
+}
