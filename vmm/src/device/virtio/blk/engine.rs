@@ -106,6 +106,7 @@ impl Engine {
 impl Blk {
     /// Begins every request there is, as far as there is room.
     pub(super) fn take_all(&mut self, queue: &mut Virtqueue) -> Result<(), Broken> {
+        self.storage.adopt();
         loop {
             queue.silence()?;
             while self.engine.has_room() {
