@@ -20,7 +20,7 @@ pub(super) struct DeviceArgs {
     /// guest at a time may write to. With `overlay` nobody writes to it, and any number of guests may have it: what the
     /// guest writes is part of its images, and lost with it. What the guest may ask of it, in bytes and in requests, can
     /// be limited to AMOUNT[/TIME][+BURST], for example 100M/1s+1G [repeatable; default: none]
-    #[arg(long, value_name = "ID=PATH[,readonly|,overlay][,bw=RATE][,iops=RATE]", value_parser = value::disk())]
+    #[arg(long, value_name = "ID=PATH[,readonly|,overlay][,format=raw][,bw=RATE][,iops=RATE]", value_parser = value::disk())]
     disk: Vec<DiskConfig>,
     #[command(flatten)]
     overlay_dir: OverlayDirArg,
