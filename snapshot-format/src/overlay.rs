@@ -127,6 +127,13 @@ impl OverlaySum {
         }
         has_data
     }
+
+    /// Takes pages into account whose sum was found before, and that are none of those that this one has.
+    pub fn join(&mut self, others: Self) {
+        let Self { sum, data_pages } = others;
+        self.sum = self.sum.wrapping_add(sum);
+        self.data_pages += data_pages;
+    }
 }
 
 impl OverlayIndex {

@@ -64,8 +64,12 @@ while :; do
         draw) # as a program that wants a key does it
             drawn="$(head -c 32 /dev/urandom | md5sum | cut -c 1-32) $(cat /proc/sys/kernel/random/uuid)"
             echo "draw $drawn" ;;
-        reseed) # what a kernel without a driver for VMGenID has to be told
-            dd if=/dev/hwrng of=/dev/urandom bs=64 count=1 2>/dev/null && guest-probe reseed; echo "reseed $?" ;;
+        reseed) # the README's recipe, and in between a look at the bytes that it feeds
+            : # OLD
+            dd if=/dev/hwrng of=/run/fed bs=64 count=1 2>/dev/null
+            cat /run/fed >/dev/urandom && guest-probe reseed; echo "reseed $? fed=$(md5sum </run/fed | cut -c 1-32)" ;;
+        hwrng) # the next 512 bytes of the entropy device, in pieces of 8
+            echo "hwrng $(dd if=/dev/hwrng bs=512 count=1 2>/dev/null | od -An -v -tx8 -w512)" ;;
         forks) echo "forks $(dmesg | grep -c 'crng reseeded due to virtual machine fork')" ;;
         serve) guest-probe serve $argument & ;;
         call) guest-probe call $argument ;;

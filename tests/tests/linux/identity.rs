@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::thread;
 use std::time::Duration;
 
-use rekindle_tests::{Scratch, note, verbs};
+use rekindle_tests::{Image, Scratch, note, verbs};
 
 use crate::checks;
 use crate::guest::Guest;
@@ -73,27 +73,59 @@ pub(crate) fn clones_draw_other_numbers(kernel: Kernel) {
 }
 
 /// Debian's cloud kernel of 6.1 has no driver for VMGenID, and never hears of it. What the README says to do there works:
-/// numbers of the host's, and a reseeding.
+/// numbers that the host has drawn since the restore, and a reseeding.
 pub(crate) fn reseeded_by_hand() {
     let here = Scratch::new();
-    let mut guest = Guest { vm: Guest::launch("boot", CLOUD_6_1, 1, "").args(["--rng"]).vm() };
-    guest.next("guest");
-    guest.ask("module");
-    let image = verbs::snapshot(&guest.vm, here.path("image"));
-    guest.vm.kill();
+    let image = with_entropy(CLOUD_6_1, &here);
     let drawn = [(); 2].map(|()| {
         let mut clone = Guest::restore(&image);
         let before = clone.ask("draw");
-        assert_eq!(clone.ask("reseed"), "0");
+        let fed = clone.ask("reseed");
+        assert!(fed.starts_with("0 fed="), "{fed}");
         let after = clone.ask("draw");
         assert_eq!(clone.ask("forks"), "0");
         clone.vm.stop();
-        (before, after)
+        (before, fed, after)
     });
     let [one, other] = &drawn;
-    assert_ne!(one.1, other.1);
+    assert_ne!(one.1, other.1, "what was fed to the pools of two clones is no secret between them");
+    assert_ne!(one.2, other.2);
     let twins = if one.0 == other.0 { "the same" } else { "different" };
     note(format!("two clones of a kernel without a driver drew {twins} numbers before they were reseeded"));
+}
+
+/// What two clones read first from the entropy device was drawn before the snapshot, and is the same: the driver asks
+/// for 64 bytes ahead (`request_entropy`), and the core keeps what is left of 64 (`rng_buffer`). So nothing behind the
+/// 256th byte may be, which is what the README says to discard.
+pub(crate) fn clones_share_what_was_read_ahead(kernel: Kernel) {
+    let here = Scratch::new();
+    let image = with_entropy(kernel, &here);
+    let read = [(); 2].map(|()| {
+        let mut clone = Guest::restore(&image);
+        let read = clone.ask("hwrng");
+        clone.vm.stop();
+        read
+    });
+    let [one, other] = read.each_ref().map(|read| read.split_ascii_whitespace().collect::<Vec<_>>());
+    assert_eq!([one.len(), other.len()], [64; 2], "{read:?}");
+    let shared = (0..64).rev().find(|at| other.contains(&one[*at])).map_or(0, |last| (last + 1) * 8);
+    assert!(shared <= READ_AHEAD, "{shared} bytes of the entropy device are the same in two clones: {read:#?}");
+    note(format!("{}: clones had the first {shared} bytes of the entropy device in common", kernel.identifier()));
+}
+
+/// The bytes that the README says to discard: twice what a driver and the core hold at cache lines of 64 bytes.
+const READ_AHEAD: usize = 256;
+
+/// The image of a guest whose driver of the entropy device is at work.
+fn with_entropy(kernel: Kernel, here: &Scratch) -> Image {
+    let mut guest = Guest { vm: Guest::launch("boot", kernel, 1, "").args(["--rng"]).vm() };
+    guest.next("guest");
+    guest.ask("module");
+    // The core's buffer is half full then.
+    guest.ask("hwrng");
+    let image = verbs::snapshot(&guest.vm, here.path("image"));
+    guest.vm.kill();
+    image
 }
 
 /// What the guest says of one CPU's numbers, which came after the restore.

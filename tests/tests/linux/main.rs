@@ -40,6 +40,10 @@ fn main() -> ExitCode {
         let name = format!("linux::clones_draw_other_numbers_{}", kernel.identifier());
         Case::new(name, &[Need::StockGuests], move || identity::clones_draw_other_numbers(kernel))
     };
+    let ahead = |kernel: Kernel| {
+        let name = format!("linux::clones_share_what_was_read_ahead_{}", kernel.identifier());
+        Case::new(name, &[Need::StockGuests], move || identity::clones_share_what_was_read_ahead(kernel))
+    };
     let cases = vec![
         life(CLOUD_6_1, 1),
         life(CLOUD_6_1, 2),
@@ -60,6 +64,8 @@ fn main() -> ExitCode {
         apart(GENERIC_6_1),
         apart(CLOUD_6_12),
         case("clones_without_a_driver_are_reseeded_by_hand", identity::reseeded_by_hand),
+        ahead(CLOUD_6_1),
+        ahead(CLOUD_6_12),
         case("a_balloon_empties_the_image", balloon::empties_the_image),
         case("a_bake_waits_for_free_memory", balloon::a_bake_waits_for_free_memory),
         Case::new(

@@ -29,6 +29,7 @@ fn disk(id: &str, path: &str, read_only: bool) -> DiskConfig {
         path: path.into(),
         read_only,
         overlay: false,
+        is_raw: false,
         limit: RateLimitConfig::default(),
     }
 }

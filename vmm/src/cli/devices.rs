@@ -18,9 +18,9 @@ use super::value;
 pub(super) struct DeviceArgs {
     /// A disk: a name of yours, which is its serial number in the guest, and a raw file or block device, which one
     /// guest at a time may write to. Options: `readonly`; `overlay`, with which nobody writes to it, and any number of
-    /// guests may have it: what the guest writes is part of its images, and lost with it; `bw=RATE` and `iops=RATE` limit
-    /// what the guest may ask of it, in bytes and in requests. A RATE is AMOUNT[/TIME][+BURST], for example 100M/1s+1G
-    /// [repeatable; default: none]
+    /// guests may have it: what the guest writes is part of its images, and lost with it; `format=raw` takes a file that
+    /// begins like a qcow2 or another container as it is; `bw=RATE` and `iops=RATE` limit what the guest may ask of it, in
+    /// bytes and in requests. A RATE is AMOUNT[/TIME][+BURST], for example 100M/1s+1G [repeatable; default: none]
     #[arg(long, value_name = "ID=PATH[,OPTION..]", value_parser = value::disk())]
     disk: Vec<DiskConfig>,
     #[command(flatten)]

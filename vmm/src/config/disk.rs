@@ -42,23 +42,26 @@ pub struct DiskConfig {
     pub read_only: bool,
     /// Whether what the guest writes goes to an overlay, so that the file stays as it is. Not with `read_only`.
     pub overlay: bool,
+    /// Whether it is raw whatever its first bytes look like, which a guest may have written.
+    pub is_raw: bool,
     /// What the guest may ask of it.
     pub limit: RateLimitConfig,
 }
 
 impl DiskConfig {
-    /// Reads `ID=PATH[,readonly|,overlay][,bw=RATE][,iops=RATE]`; a path need not be UTF-8, and has no comma.
+    /// Reads `ID=PATH[,readonly|,overlay][,format=raw][,bw=RATE][,iops=RATE]`; a path need not be UTF-8, and has no comma.
     ///
     /// # Errors
     /// It is not of that form.
     pub fn parse(text: &OsStr) -> Result<Self, Error> {
         let (DiskPath { id, path }, options) = split(text)?;
         let limit = RateLimitConfig::default();
-        let mut config = Self { id, path, read_only: false, overlay: false, limit };
+        let mut config = Self { id, path, read_only: false, overlay: false, is_raw: false, limit };
         for option in options {
             match option {
                 b"readonly" => config.read_only = true,
                 b"overlay" => config.overlay = true,
+                b"format=raw" => config.is_raw = true,
                 _ => config.limit.read(option)?,
             }
         }

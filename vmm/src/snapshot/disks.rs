@@ -17,7 +17,7 @@ pub(super) type Copied = (String, OverlayIndex);
 
 /// Does it.
 pub(super) fn finish(
-    leftovers: Vec<DiskLeftover>,
+    leftovers: &[DiskLeftover],
     writer: &mut ImageWriter,
     target: Target<'_>,
 ) -> Result<Vec<Copied>, Error> {
@@ -25,14 +25,25 @@ pub(super) fn finish(
     for DiskLeftover { id, what } in leftovers {
         target.go_on()?;
         match what {
-            Leftover::Written(file) => flush(&id, &file)?,
+            Leftover::Written(file) => flush(id, file)?,
             Leftover::Overlay(frozen) => {
-                let index = copy(&id, &frozen, writer, target)?;
-                copied.push((id, index));
+                let index = copy(id, frozen, writer, target)?;
+                copied.push((id.clone(), index));
             }
         }
     }
     Ok(copied)
+}
+
+/// Merges layers of overlays that have become too many. That nothing comes of it harms nobody: the next snapshot tries it
+/// again.
+pub(super) fn merge(leftovers: &[DiskLeftover], target: Target<'_>) {
+    for DiskLeftover { id, what } in leftovers {
+        let Leftover::Overlay(frozen) = what else { continue };
+        if let Err(error) = frozen.merge(&|| target.go_on().is_ok()) {
+            tracing::debug!(%error, disk = id.as_str(), "the layers of an overlay were not merged");
+        }
+    }
 }
 
 /// After a power failure an image would else remember more than its disk.

@@ -139,6 +139,7 @@ pub struct Taken {
     state: state::Collected,
     pages: pages::Copied,
     disks: Vec<DiskLeftover>,
+    haste: Haste,
 }
 
 /// Refuses early what [`take`] would refuse late: a target that exists, or that cannot be written beside.
@@ -166,20 +167,24 @@ pub fn take(vm: &PausedVm, out: &Path, haste: Haste, cancelled: Cancelled<'_>) -
     let pages = pages::copy_own(vm.memory(), &at_rest, memory, haste, target)?;
     // Last, because from here on there is a further layer, whatever becomes of the image.
     let disks = vm.virtio().freeze(&at_rest).map_err(Error::Disks)?;
-    Ok(Taken { out: out.to_owned(), writer, state, pages, disks })
+    Ok(Taken { out: out.to_owned(), writer, state, pages, disks, haste })
 }
 
 impl Taken {
     /// Makes an image of it. The guest may run.
     pub fn commit(self, cancelled: Cancelled<'_>) -> Result<Summary, Error> {
-        let Self { out, mut writer, state, mut pages, disks } = self;
+        let Self { out, mut writer, state, mut pages, disks, haste } = self;
         let target = pages::Target { out: &out, cancelled };
         pages.copy_base(target)?;
         let (index, summary) = pages.finish()?;
-        let overlays = disks::finish(disks, &mut writer, target)?;
+        let overlays = disks::finish(&disks, &mut writer, target)?;
         let bytes = state.encode(&index, &overlays)?;
         target.go_on()?;
         commit::commit(writer, &bytes, &out)?;
+        // The image is there; this is for a guest that runs on.
+        if haste == Haste::GuestWaits {
+            disks::merge(&disks, target);
+        }
         Ok(summary)
     }
 }

@@ -6,11 +6,13 @@
 #![expect(unsafe_code, reason = "this is the one place for it: see the module's header")]
 
 pub(crate) mod bus_error;
+pub(crate) mod clone;
 pub(crate) mod heap;
 pub(crate) mod holes;
 pub(crate) mod kick;
 pub(crate) mod kvm;
 pub(crate) mod leftover;
+pub(crate) mod ofd;
 #[cfg(test)]
 pub(crate) mod page_stub;
 #[cfg(test)]

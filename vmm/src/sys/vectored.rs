@@ -38,6 +38,40 @@ pub(crate) fn write_all_at(file: &File, memory: &[VolatileSlice<'_>], offset: u6
     all(file, memory, offset, io::ErrorKind::WriteZero, write)
 }
 
+/// Fills `memory` with what `file` holds from `offset` on, as far as it is in memory already (`RWF_NOWAIT` of
+/// `preadv2(2)`); says how many bytes that were. Only the first 1024 pieces count.
+///
+/// # Errors
+/// EAGAIN: nothing was. EOPNOTSUPP: the file system cannot tell.
+pub(crate) fn read_now(file: &File, memory: &[VolatileSlice<'_>], offset: u64) -> io::Result<usize> {
+    let (pieces, at) = (first_pieces(memory), place(offset)?);
+    // SAFETY: as in `read_exact_at`.
+    counted(unsafe { libc::preadv2(file.as_raw_fd(), pieces.as_ptr(), pieces.len() as c_int, at, libc::RWF_NOWAIT) })
+}
+
+/// Writes `memory` to `file` from `offset` on, as far as that can be done without waiting (`RWF_NOWAIT` of `pwritev2(2)`);
+/// says how many bytes that were. Only the first 1024 pieces count.
+///
+/// # Errors
+/// As [`read_now`].
+pub(crate) fn write_now(file: &File, memory: &[VolatileSlice<'_>], offset: u64) -> io::Result<usize> {
+    let (pieces, at) = (first_pieces(memory), place(offset)?);
+    // SAFETY: as in `read_exact_at`; the kernel only reads.
+    counted(unsafe { libc::pwritev2(file.as_raw_fd(), pieces.as_ptr(), pieces.len() as c_int, at, libc::RWF_NOWAIT) })
+}
+
+fn first_pieces(memory: &[VolatileSlice<'_>]) -> Vec<iovec> {
+    memory.iter().take(MOST).map(piece).collect()
+}
+
+fn place(offset: u64) -> io::Result<off_t> {
+    off_t::try_from(offset).map_err(|_| io::ErrorKind::InvalidInput.into())
+}
+
+fn counted(done: isize) -> io::Result<usize> {
+    usize::try_from(done).map_err(|_| io::Error::last_os_error())
+}
+
 /// Takes one message, a TAP's frame or a datagram, into `memory`; `None` if it was longer than that, and is lost. Only
 /// the first 1023 pieces count.
 ///
@@ -84,7 +118,7 @@ fn all(
     let mut pieces: Vec<iovec> = memory.iter().filter(|slice| !slice.is_empty()).map(piece).collect();
     let mut rest = pieces.as_mut_slice();
     while !rest.is_empty() {
-        let at = off_t::try_from(offset).map_err(|_| io::ErrorKind::InvalidInput)?;
+        let at = place(offset)?;
         let batch = &rest[..rest.len().min(MOST)];
         let done = match usize::try_from(call(file.as_raw_fd(), batch, at)) {
             Ok(0) => return Err(nothing.into()),

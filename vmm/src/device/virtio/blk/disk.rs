@@ -2,9 +2,9 @@
 //!
 //! Knows sectors and bytes, and nothing of requests.
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, OpenOptions};
 use std::io::{self, Seek, SeekFrom};
-use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -12,6 +12,7 @@ use rustix::fs::{FallocateFlags, fallocate};
 use rustix::io::Errno;
 use vm_memory::VolatileSlice;
 
+use super::{format, lock};
 use crate::sys::vectored;
 
 /// The unit of a disk: 512 bytes, whatever the host's disk has (virtio 1.2, 5.2.4).
@@ -52,8 +53,17 @@ pub enum Error {
         /// Its length in bytes.
         len: u64,
     },
+    /// It looks like a disk image of another kind.
+    #[error("disk `{}` is a {format} file, whose bytes are not the disk's: make a raw one with `qemu-img convert -O raw`, or, \
+        if a guest has written that header to its raw disk, say `format=raw`", path.display())]
+    Container {
+        /// The file.
+        path: PathBuf,
+        /// The kind, as `qemu-img` calls it.
+        format: &'static str,
+    },
     /// Somebody else writes to it, or reads what we would write to.
-    #[error("disk `{}` is in use by another VM", path.display())]
+    #[error("disk `{}` is in use by another VM or program", path.display())]
     Busy {
         /// The file.
         path: PathBuf,
@@ -123,14 +133,31 @@ impl Disk {
         if !kind.is_file() && !kind.is_block_device() {
             return Err(Error::Kind { path: path.to_owned() });
         }
-        let mut file = OpenOptions::new().read(true).write(!read_only).open(path).map_err(failed)?;
+        let mut options = OpenOptions::new();
+        options.read(true).write(!read_only);
+        if kind.is_block_device() && !read_only {
+            // The kernel's own lock of block devices (`bd_prepare_to_claim`): against mounts, swap, md and dm.
+            options.custom_flags(libc::O_EXCL);
+        }
+        let mut file = options.open(path).map_err(|e| match Errno::from_io_error(&e) {
+            Some(Errno::BUSY) => Error::Busy { path: path.to_owned() },
+            _ => failed(e),
+        })?;
         let len = file.seek(SeekFrom::End(0)).map_err(failed)?;
         if len == 0 || !len.is_multiple_of(SECTOR) {
             return Err(Error::Length { path: path.to_owned(), len });
         }
-        lock(&file, path, read_only)?;
+        lock::lock(&file, path, read_only)?;
         let path = std::path::absolute(path).map_err(failed)?;
         Ok(Self { path, file: Arc::new(file), is_read_only: read_only, is_file: kind.is_file(), len })
+    }
+
+    /// This disk, if it does not begin as a container of another program does.
+    ///
+    /// # Errors
+    /// It does, or cannot be read.
+    pub fn unless_container(self) -> Result<Self, Error> {
+        format::check_raw(&self.file, &self.path).map(|()| self)
     }
 
     /// Its absolute path.
@@ -212,17 +239,4 @@ fn allocate(file: &File, how: FallocateFlags, at: u64, bytes: u64) -> Result<(),
 
 fn is_unsupported(error: Errno) -> bool {
     [Errno::OPNOTSUPP, Errno::NOSYS, Errno::INVAL].contains(&error)
-}
-
-/// Advisory, as every lock here: against two guests on one disk, not against malice.
-fn lock(file: &File, path: &Path, is_shared: bool) -> Result<(), Error> {
-    let locked = if is_shared { file.try_lock_shared() } else { file.try_lock() };
-    match locked {
-        Ok(()) => Ok(()),
-        Err(TryLockError::WouldBlock) => Err(Error::Busy { path: path.to_owned() }),
-        Err(TryLockError::Error(error)) => {
-            tracing::warn!(%error, path = %path.display(), "this disk cannot be locked; see to it that one VM uses it");
-            Ok(())
-        }
-    }
 }

@@ -1,6 +1,12 @@
-//! How requests get to the disk: by an io_uring where the host has one, else one after the other on the worker.
+//! How requests get to the disk: at once on the worker where nothing has to be waited for (`now`), else by an io_uring
+//! where the host has one, else one after the other on the worker.
 //!
-//! The ring is made when the first request comes: a guest that is restored and leaves its disk alone does not pay.
+//! The ring is made when the first request needs it: a guest that leaves its disk alone, or whose disk is in the host's
+//! page cache, does not pay.
+//!
+//! Its eventfd hears of every completion. With `IORING_REGISTER_EVENTFD_ASYNC` it would hear of those of the kernel's
+//! workers only (`io_eventfd_trigger`), and a read that waited for its page is completed by the thread that began it,
+//! which is asleep in `epoll_wait`.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -9,6 +15,7 @@ use std::sync::Arc;
 use rustix::event::{EventfdFlags, eventfd};
 
 use super::Blk;
+use super::now::Now;
 use super::request::{Failure, Operation, Request};
 use crate::device::virtio::{Broken, Virtqueue};
 use crate::memory::GuestRam;
@@ -32,12 +39,13 @@ pub(super) struct Engine {
     ring: Option<Uring<Flight>>,
     /// The host has no io_uring, or none for us.
     is_refused: bool,
+    pub(super) now: Now,
 }
 
 impl Default for Engine {
     fn default() -> Self {
         let completed = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).ok();
-        Self { is_refused: completed.is_none(), completed, ring: None }
+        Self { is_refused: completed.is_none(), completed, ring: None, now: Now::default() }
     }
 }
 
@@ -45,7 +53,13 @@ impl Engine {
     /// One request after the other, as where there is no io_uring.
     #[cfg(test)]
     pub(super) fn synchronous() -> Self {
-        Self { completed: None, ring: None, is_refused: true }
+        Self { completed: None, is_refused: true, ..Self::default() }
+    }
+
+    /// Every request by the ring, as where the file system cannot tell what has to be waited for.
+    #[cfg(test)]
+    pub(super) fn ring_only() -> Self {
+        Self { now: Now::never(), ..Self::default() }
     }
 
     pub(super) fn source(&self) -> Option<BorrowedFd<'_>> {
@@ -106,27 +120,50 @@ impl Engine {
 impl Blk {
     /// Begins every request there is, as far as there is room.
     pub(super) fn take_all(&mut self, queue: &mut Virtqueue) -> Result<(), Broken> {
+        self.storage.adopt();
         loop {
             queue.silence()?;
-            while self.engine.has_room() {
-                if !self.limit.may_begin() {
-                    // Without tokens the doorbell stays silent: the timer rings.
-                    return self.engine.submit();
-                }
-                let Some(chain) = queue.take()? else { break };
-                let request = self.read_request(chain, queue.memory())?;
-                self.limit.spend(request.bytes());
-                if let Some(request) = self.begin(request, queue.memory()) {
-                    let written = self.serve(&request, queue.memory())?;
-                    queue.answer(request.chain.head(), written)?;
-                }
-            }
+            let has_tokens = self.take_some(queue)?;
             self.engine.submit()?;
-            // Without room the doorbell stays silent: the next one that comes back makes some.
-            if queue.is_to_rest() || !self.engine.has_room() || !queue.listen()? {
+            // What the kernel has done while it took it.
+            self.finish_done(queue)?;
+            // Without tokens the doorbell stays silent: the timer rings. Without room as well: the next one that comes
+            // back makes some.
+            if !has_tokens || queue.is_to_rest() || !self.engine.has_room() || !queue.listen()? {
                 return Ok(());
             }
         }
+    }
+
+    /// Begins requests, not many: those that have come back meanwhile are to be answered. Says whether there are tokens
+    /// for more.
+    fn take_some(&mut self, queue: &mut Virtqueue) -> Result<bool, Broken> {
+        for _ in 0..DEPTH {
+            if !self.engine.has_room() {
+                break;
+            }
+            if !self.limit.may_begin() {
+                return Ok(false);
+            }
+            let Some(chain) = queue.take()? else { break };
+            let request = self.read_request(chain, queue.memory())?;
+            self.limit.spend(request.cost(queue.memory())?);
+            let (request, done) = match self.at_once(&request, queue.memory()) {
+                Some(done) => (request, done),
+                None => match self.begin(request, queue.memory()) {
+                    Some(request) => {
+                        // What was begun before is not to wait for this.
+                        self.engine.submit()?;
+                        let done = self.execute(&request, queue.memory());
+                        (request, done)
+                    }
+                    None => continue,
+                },
+            };
+            let written = self.conclude(&request, done, queue.memory())?;
+            queue.answer(request.chain.head(), written)?;
+        }
+        Ok(true)
     }
 
     /// Sends the request on its way, or gives it back if it has to be served here.

@@ -6,6 +6,9 @@
 
 mod disk;
 mod engine;
+mod format;
+mod lock;
+mod now;
 mod overlay;
 mod request;
 mod saved;

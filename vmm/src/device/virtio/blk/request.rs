@@ -46,9 +46,21 @@ pub(super) struct Request {
 }
 
 impl Request {
-    /// Bytes of data, in either direction.
-    pub(super) fn bytes(&self) -> u64 {
-        u64::from(self.room) + u64::from(self.chain.readable.len().saturating_sub(HEADER))
+    /// What it takes of a limit on bytes: data in either direction, and what is to become zero, which a host without holes
+    /// has to write. What is discarded costs nothing like its length anywhere.
+    ///
+    /// # Errors
+    /// Guest memory cannot be read.
+    pub(super) fn cost(&self, memory: &GuestRam) -> Result<u64, Broken> {
+        let data = u64::from(self.room) + u64::from(self.chain.readable.len().saturating_sub(HEADER));
+        if self.kind != kind::WRITE_ZEROES {
+            return Ok(data);
+        }
+        // What is not there stays 0. There is one range: `MOST_RANGES`.
+        let mut sectors = [0; 4];
+        self.chain.readable.read(memory, HEADER + 8, &mut sectors)?;
+        // A request for more is refused.
+        Ok(data + (u64::from(u32::from_le_bytes(sectors)) * SECTOR).min(MOST_BYTES))
     }
 }
 

@@ -82,6 +82,13 @@ impl Storage {
         }
     }
 
+    /// Takes into use what was made of its layers meanwhile.
+    pub(super) fn adopt(&mut self) {
+        if let Self::Overlay(overlay) = self {
+            overlay.adopt();
+        }
+    }
+
     pub(super) fn read(&self, to: &[VolatileSlice<'_>], at: u64) -> io::Result<()> {
         match self {
             Self::Plain(disk) => disk::read(disk.file(), to, at),
@@ -99,7 +106,8 @@ impl Storage {
     pub(super) fn flush(&self) -> io::Result<()> {
         match self {
             Self::Plain(disk) => disk::flush(disk.file()),
-            Self::Overlay(overlay) => overlay.flush(),
+            // Its file has no name: what a crash of the host would leave of it, nobody could ever open.
+            Self::Overlay(_) => Ok(()),
         }
     }
 
@@ -122,7 +130,8 @@ impl Storage {
         match (self, transfer) {
             (Self::Plain(disk), _) => Some(disk.file()),
             (Self::Overlay(overlay), Transfer::Read) => overlay.readable_at_once(at, bytes.len() as u64),
-            (Self::Overlay(overlay), Transfer::Write | Transfer::Sync) => Some(overlay.own()),
+            (Self::Overlay(overlay), Transfer::Write) => Some(overlay.own()),
+            (Self::Overlay(_), Transfer::Sync) => None,
         }
     }
 

@@ -42,8 +42,9 @@ impl Parts {
         }
         let DevicesConfig { disks, overlay_dir: OverlayDir(overlay_dir), rng, balloon, nets, vsock } = config;
         let open = |disk: &DiskConfig| {
-            let DiskConfig { id, path, read_only, overlay, limit } = disk;
+            let DiskConfig { id, path, read_only, overlay, is_raw, limit } = disk;
             let opened = Disk::open(path, *read_only || *overlay).and_then(|disk| {
+                let disk = if *is_raw { disk } else { disk.unless_container()? };
                 let over = |disk| Overlay::new(disk, None, overlay_dir).map(Storage::Overlay);
                 if *overlay { over(disk) } else { Ok(disk.into()) }
             });

@@ -75,6 +75,7 @@ fn what_does_not_fit_or_cannot_be_opened_is_refused() {
         path: path.clone(),
         read_only: true,
         overlay: false,
+        is_raw: false,
         limit: RateLimitConfig::default(),
     };
     let many = DevicesConfig { disks: (0..9).map(disk).collect(), ..DevicesConfig::default() };

@@ -1,14 +1,18 @@
 //! One layer of an overlay: some sectors of a disk, in a sparse file, each at its own place.
+//!
+//! A layer that is written no more remembers the checksums of its windows, so that later images need not read them again.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::ops::Range;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, openat, unlinkat};
 use rustix::io::Errno;
+use snapshot_format::overlay::OverlaySum;
 
 use super::sectors::Sectors;
 
@@ -18,9 +22,23 @@ pub(super) struct Layer {
     /// As long as the disk.
     pub(super) file: Arc<File>,
     pub(super) sectors: Sectors,
+    sums: Mutex<Sums>,
 }
 
+/// Checksums of windows, by their number: of the sectors that the layer has there, and zeros where it has none.
+pub(super) type Sums = BTreeMap<u64, OverlaySum>;
+
 impl Layer {
+    /// These sectors of `file`. Checksums may be known.
+    pub(super) fn new(file: Arc<File>, sectors: Sectors, sums: Sums) -> Self {
+        Self { file, sectors, sums: Mutex::new(sums) }
+    }
+
+    /// The checksums that are known. Call only when nobody writes to the layer any more.
+    pub(super) fn sums(&self) -> MutexGuard<'_, Sums> {
+        self.sums.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// A layer without sectors, in a file of `len` bytes in `directory`. The file has no name, so that it goes when its
     /// last user goes, however that ends.
     pub(super) fn temporary(directory: &Path, len: u64) -> io::Result<Self> {
@@ -32,7 +50,7 @@ impl Layer {
             Err(errno) => return Err(errno.into()),
         };
         file.set_len(len)?;
-        Ok(Self { file: Arc::new(file), sectors: Sectors::default() })
+        Ok(Self::new(Arc::new(file), Sectors::default(), Sums::new()))
     }
 }
 

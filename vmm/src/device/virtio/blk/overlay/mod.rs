@@ -12,7 +12,9 @@
 
 mod frozen;
 mod layer;
+mod merge;
 mod sectors;
+mod transfer;
 
 #[cfg(test)]
 mod overlay_test;
@@ -25,16 +27,18 @@ use std::sync::Arc;
 use snapshot_format::overlay::OverlayIndex;
 use vm_memory::VolatileSlice;
 
-use super::disk::{Disk, flush, read, write, zero};
+use super::disk::{Disk, read, write, zero};
 use super::{Error, SECTOR};
-use layer::{Layer, piece};
+use layer::{Layer, Sums, piece};
+use merge::{Merge, Merged};
 use sectors::Sectors;
 
 pub use frozen::{CopyError, Frozen};
 
-/// The most layers of snapshots that a guest may have written through; then they are merged into one, while it stands
-/// still.
-const MOST_FROZEN: usize = 8;
+/// From so many layers of snapshots on, which a guest reads through, they are merged into one beside the running guest.
+const MANY_FROZEN: usize = 8;
+/// The most of them, if that comes to nothing again and again: then they are merged while the guest stands still.
+const MOST_FROZEN: usize = 32;
 
 /// The disk.
 #[derive(Debug)]
@@ -48,6 +52,8 @@ pub struct Overlay {
     /// The oldest first.
     frozen: Vec<Arc<Layer>>,
     own: Layer,
+    /// Where a merged layer appears.
+    merged: Arc<Merged>,
 }
 
 /// What an image has of a disk.
@@ -71,9 +77,10 @@ impl Overlay {
         let image = image.map(|ImageLayer { file, index }| {
             let mut sectors = Sectors::default();
             index.runs().iter().for_each(|run| sectors.insert(run.clone()));
-            Arc::new(Layer { file: Arc::new(file), sectors })
+            Arc::new(Layer::new(Arc::new(file), sectors, Sums::new()))
         });
-        Ok(Self { directory: directory.to_owned(), base, image, frozen: Vec::new(), own })
+        let directory = directory.to_owned();
+        Ok(Self { directory, base, image, frozen: Vec::new(), own, merged: Arc::default() })
     }
 
     /// What is never written.
@@ -130,10 +137,6 @@ impl Overlay {
         self.own.sectors.insert(at / SECTOR..(at + bytes) / SECTOR);
     }
 
-    pub(super) fn flush(&self) -> io::Result<()> {
-        flush(&self.own.file)
-    }
-
     /// For what is discarded as well: to forget that it was written would show the base again.
     pub(super) fn write_zeroes(&mut self, at: u64, bytes: u64) -> io::Result<()> {
         zero(&self.own.file, at, bytes, true)?;
@@ -147,12 +150,21 @@ impl Overlay {
     /// # Errors
     /// No file can be made, or there is no room to merge layers. The overlay is as it was.
     pub fn freeze(&mut self) -> Result<Frozen, Error> {
+        self.adopt();
         self.freeze_own().map_err(|source| Error::Overlay { directory: self.directory.clone(), source })?;
+        let merge = (self.frozen.len() >= MANY_FROZEN).then(|| self.merge());
         Ok(Frozen {
             base: Arc::clone(self.base.file()),
             layers: self.image.iter().chain(&self.frozen).cloned().collect(),
             len: self.base.len(),
+            merge,
         })
+    }
+
+    /// Takes a layer into use that was merged beside the guest. Requests may be on their way: they keep the files that
+    /// they read, which say the same.
+    pub(super) fn adopt(&mut self) {
+        self.merged.adopt(&mut self.frozen);
     }
 
     fn freeze_own(&mut self) -> io::Result<()> {
@@ -161,26 +173,26 @@ impl Overlay {
         }
         let fresh = Layer::temporary(&self.directory, self.base.len())?;
         if self.frozen.len() >= MOST_FROZEN {
-            self.merge()?;
+            self.merge_now()?;
         }
         self.frozen.push(Arc::new(std::mem::replace(&mut self.own, fresh)));
         Ok(())
     }
 
-    /// Makes one layer of all frozen ones.
-    fn merge(&mut self) -> io::Result<()> {
-        let merged = Layer::temporary(&self.directory, self.base.len())?;
-        let old =
-            Frozen { base: Arc::clone(self.base.file()), layers: self.frozen.clone(), len: self.base.len() };
-        // Every run as it is: what lies in a gap may be the image's.
-        let copied = old.copy_runs(old.runs(usize::MAX), &merged.file, &|| true);
-        let index = copied.map_err(|error| match error {
+    /// What makes one layer of all frozen ones.
+    fn merge(&self) -> Merge {
+        let (directory, result) = (self.directory.clone(), Arc::clone(&self.merged));
+        Merge { directory, layers: self.frozen.clone(), result }
+    }
+
+    fn merge_now(&mut self) -> io::Result<()> {
+        let (base, layers) = (Arc::clone(self.base.file()), self.frozen.clone());
+        let all = Frozen { base, layers, len: self.base.len(), merge: Some(self.merge()) };
+        all.merge(&|| true).map_err(|error| match error {
             CopyError::Read(source) | CopyError::Write(source) => source,
             CopyError::Cancelled => io::ErrorKind::Interrupted.into(),
         })?;
-        let mut sectors = Sectors::default();
-        index.runs().iter().for_each(|run| sectors.insert(run.clone()));
-        self.frozen = vec![Arc::new(Layer { sectors, ..merged })];
+        self.adopt();
         Ok(())
     }
 }
