@@ -15,28 +15,30 @@ use vmm::{config, control, machine, restore, snapshot, socket, supervisor, vcpu}
 use super::doctor;
 use super::ended::{GuestFailed, ImageLost};
 use super::exit::{Exit, Failure};
+use super::limits;
 use super::written::PartOfImage;
 
 /// Looks through the chain for the first error that says something about the exit code.
 pub(crate) fn classify(error: anyhow::Error) -> Failure {
     let (exit, hint) = match error.chain().find_map(shortage) {
-        Some(hint) => (Exit::Failed, Some(hint.to_owned())),
+        Some(hint) => (Exit::Failed, Some(hint)),
         None => error.chain().find_map(meaning).unwrap_or((Exit::Failed, None)),
     };
     Failure { exit, error, hint }
 }
 
 /// What the process or the host has run out of says nothing of the image, the guest or what the host can do.
-fn shortage(error: &(dyn Error + 'static)) -> Option<&'static str> {
+fn shortage(error: &(dyn Error + 'static)) -> Option<String> {
     let io = error.downcast_ref::<io::Error>()?;
-    Some(match Errno::from_io_error(io)? {
+    let hint = match Errno::from_io_error(io)? {
         Errno::MFILE | Errno::NFILE => "too many open files: raise `ulimit -n`",
         Errno::NOMEM => {
             "not enough memory: end something, or raise the limits (`ulimit -v`, cgroup, overcommit)"
         }
-        Errno::AGAIN => "not enough threads: raise `ulimit -u`",
+        Errno::AGAIN => return Some(limits::of_threads()),
         _ => return None,
-    })
+    };
+    Some(hint.to_owned())
 }
 
 fn meaning(error: &(dyn Error + 'static)) -> Option<(Exit, Option<String>)> {

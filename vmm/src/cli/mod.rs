@@ -14,6 +14,7 @@ mod doctor;
 mod ended;
 mod exit;
 mod inspect;
+mod limits;
 mod narration;
 mod output;
 mod pack;
@@ -37,6 +38,8 @@ use args::Command;
 mod args_test;
 #[cfg(test)]
 mod exit_test;
+#[cfg(test)]
+mod limits_test;
 #[cfg(test)]
 mod pack_test;
 #[cfg(test)]
