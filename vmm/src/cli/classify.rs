@@ -8,6 +8,7 @@ use page_server::image;
 use rustix::io::Errno;
 use snapshot_format::{ErrorKind, dir, working_set};
 use vmm::device::virtio;
+use vmm::device::virtio::transport::Busy;
 use vmm::device::virtio::{blk, net, vsock};
 use vmm::memory::lazy;
 use vmm::{config, control, machine, restore, snapshot, socket, supervisor, vcpu};
@@ -76,6 +77,10 @@ fn meaning(error: &(dyn Error + 'static)) -> Option<(Exit, Option<String>)> {
     if let Some(supervisor::Error::Image(_)) = error.downcast_ref() {
         let hint = "`rekindle verify IMAGE`; never modify an image that is in use";
         return Some((Exit::Damaged, Some(hint.to_owned())));
+    }
+    if error.is::<Busy>() {
+        let hint = "see to the storage that the disk is on; requests that were on their way may or may not reach it";
+        return Some((Exit::Failed, Some(hint.to_owned())));
     }
     if error.is::<lazy::Lost>() {
         return Some((Exit::GuestFailed, Some(lazy::Lost::HINT.to_owned())));
