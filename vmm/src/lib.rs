@@ -13,17 +13,24 @@ pub mod bus;
 pub mod clock;
 pub mod config;
 pub mod control;
+pub mod descriptors;
 pub mod device;
 pub mod irq;
 pub mod lifecycle;
 pub mod machine;
 pub mod memory;
+mod repeated;
 pub mod restore;
 pub mod snapshot;
 pub mod socket;
 pub mod supervisor;
 mod sys;
 pub mod vcpu;
+
+#[cfg(test)]
+mod descriptors_test;
+#[cfg(test)]
+mod repeated_test;
 
 /// Turns the death of a file that guest memory is mapped from (SIGBUS) into an orderly end of the process, with exit
 /// code 3 and a message. Call once, before a guest is restored and before the terminal is made raw.

@@ -9,6 +9,7 @@ use vmm::config::{
     PagesTimeout, ReadyConfig, ReclaimLimit, RecordTime, ReportTarget, RestoreConfig, SerialConfig, Switch,
     Timeout, VmConfig,
 };
+use vmm::control::{self, Client};
 
 use super::devices::{DeviceArgs, OverrideArgs};
 use super::exit::EXIT_CODES;
@@ -263,6 +264,20 @@ pub(super) struct SocketPath {
     /// The Unix socket that the VM was started with
     #[arg(long, value_name = "PATH")]
     pub(super) api_socket: PathBuf,
+    /// How long to wait for the answer: a whole number with ms, s or m, 1ms to 1440m. The VM does not carry out later what
+    /// was given up on [default: 30s; for a snapshot as long as it takes]
+    #[arg(long, value_name = "TIME", value_parser = value::text::<Timeout>)]
+    timeout: Option<Timeout>,
+}
+
+impl SocketPath {
+    /// Connects to the VM.
+    pub(super) fn connect(&self) -> Result<Client, control::Error> {
+        match self.timeout {
+            Some(timeout) => Client::connect_patiently(&self.api_socket, timeout.get()),
+            None => Client::connect(&self.api_socket),
+        }
+    }
 }
 
 #[derive(Debug, Args)]

@@ -81,7 +81,7 @@ fn without_free_memory(
     let returned = Arc::clone(running.returned());
     // To read the counter loses nothing: `halt` asks every thread.
     let how_far = vmm::machine::reclaim(&valve, limit.get(), &mut || cancelled() || returned.read().is_ok());
-    let Halted { vm, reason } = running.halt()?;
+    let Halted { vm, since: _, reason } = running.halt()?;
     match (reason, how_far) {
         (None | Some(StopReason::Ready), Reclaimed::Whole) => Ok(vm),
         (None | Some(StopReason::Ready), Reclaimed::InPart) => {

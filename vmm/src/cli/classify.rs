@@ -8,6 +8,7 @@ use page_server::image;
 use rustix::io::Errno;
 use snapshot_format::{ErrorKind, dir, working_set};
 use vmm::device::virtio;
+use vmm::device::virtio::transport::Busy;
 use vmm::device::virtio::{blk, net, vsock};
 use vmm::memory::lazy;
 use vmm::{config, control, machine, restore, snapshot, socket, supervisor, vcpu};
@@ -15,27 +16,29 @@ use vmm::{config, control, machine, restore, snapshot, socket, supervisor, vcpu}
 use super::doctor;
 use super::ended::{GuestFailed, ImageLost};
 use super::exit::{Exit, Failure};
+use super::limits;
 use super::written::PartOfImage;
 
 /// Looks through the chain for the first error that says something about the exit code.
 pub(crate) fn classify(error: anyhow::Error) -> Failure {
     let (exit, hint) = match error.chain().find_map(shortage) {
-        Some(hint) => (Exit::Failed, Some(hint.to_owned())),
+        Some(hint) => (Exit::Failed, Some(hint)),
         None => error.chain().find_map(meaning).unwrap_or((Exit::Failed, None)),
     };
     Failure { exit, error, hint }
 }
 
 /// What the process or the host has run out of says nothing of the image, the guest or what the host can do.
-fn shortage(error: &(dyn Error + 'static)) -> Option<&'static str> {
-    Some(match errno(error)? {
+fn shortage(error: &(dyn Error + 'static)) -> Option<String> {
+    let hint = match errno(error)? {
         Errno::MFILE | Errno::NFILE => "too many open files: raise `ulimit -n`",
         Errno::NOMEM => {
             "not enough memory: end something, or raise the limits (`ulimit -v`, cgroup, overcommit)"
         }
-        Errno::AGAIN => "not enough threads: raise `ulimit -u`",
+        Errno::AGAIN => return Some(limits::of_threads()),
         _ => return None,
-    })
+    };
+    Some(hint.to_owned())
 }
 
 /// The errno of a system call that failed, whichever of our libraries made it.
@@ -85,6 +88,10 @@ fn meaning(error: &(dyn Error + 'static)) -> Option<(Exit, Option<String>)> {
     if let Some(supervisor::Error::Image(_)) = error.downcast_ref() {
         let hint = "`rekindle verify IMAGE`; never modify an image that is in use";
         return Some((Exit::Damaged, Some(hint.to_owned())));
+    }
+    if error.is::<Busy>() {
+        let hint = "see to the storage that the disk is on; requests that were on their way may or may not reach it";
+        return Some((Exit::Failed, Some(hint.to_owned())));
     }
     if error.is::<lazy::Lost>() {
         return Some((Exit::GuestFailed, Some(lazy::Lost::HINT.to_owned())));

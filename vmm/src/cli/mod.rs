@@ -15,6 +15,7 @@ mod doctor;
 mod ended;
 mod exit;
 mod inspect;
+mod limits;
 mod narration;
 mod output;
 mod pack;
@@ -41,6 +42,8 @@ mod args_test;
 mod console_tail_test;
 #[cfg(test)]
 mod exit_test;
+#[cfg(test)]
+mod limits_test;
 #[cfg(test)]
 mod pack_test;
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! `rekindle pause`, `resume` and `stop`.
 
 use anyhow::Result;
-use vmm::control::{Client, Request};
+use vmm::control::Request;
 
 use super::args::SocketArgs;
 
@@ -21,6 +21,6 @@ pub(super) fn stop(args: &SocketArgs) -> Result<()> {
 }
 
 fn ask(args: &SocketArgs, request: &Request) -> Result<()> {
-    Client::connect(&args.socket.api_socket)?.ask(request)?;
+    args.socket.connect()?.ask(request)?;
     Ok(())
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use vmm::config::ReclaimLimit;
-use vmm::control::{Answer, Client, Request, SnapshotRequest, SnapshotSummary};
+use vmm::control::{Answer, Request, SnapshotRequest, SnapshotSummary};
 
 use super::args::SnapshotArgs;
 use super::exit::printable;
@@ -21,7 +21,7 @@ pub(super) fn run(args: SnapshotArgs) -> Result<()> {
         resume,
         reclaim_ms: reclaim.map_or(0, ReclaimLimit::milliseconds),
     });
-    match Client::connect(&socket.api_socket)?.ask(&request)? {
+    match socket.connect()?.ask(&request)? {
         Answer::Snapshot(summary) => output::text(&render(&out, summary, resume)),
         Answer::Done | Answer::Description(_) | Answer::Balloon(_) | Answer::BalloonStats(_) => Ok(()),
     }

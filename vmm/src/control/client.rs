@@ -5,6 +5,9 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
+
 use super::http::{self, IncomingReply, Wire};
 use super::route::{self, FaultBody};
 use super::{Answer, Error, Fault, Request};
@@ -21,22 +24,42 @@ const SEND_LIMIT: Duration = Duration::from_secs(10);
 pub struct Client {
     stream: UnixStream,
     path: PathBuf,
-    patience: Duration,
+    /// If it is not the usual one.
+    patience: Option<Duration>,
 }
 
 impl Client {
     /// Connects to the VM that listens at `path`.
     pub fn connect(path: &Path) -> Result<Self, Error> {
-        let stream = UnixStream::connect(path).map_err(|source| {
-            let path = path.to_owned();
-            match source.kind() {
-                io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => Error::NoVm { path, source },
-                // What the standard library says of a path that does not fit.
-                io::ErrorKind::InvalidInput => Error::PathTooLong { path },
-                _ => Error::Connect { path, source },
-            }
+        let stream = UnixStream::connect(path).map_err(|source| unreached(path, source))?;
+        Ok(Self { stream, path: path.to_owned(), patience: None })
+    }
+
+    /// The same with another limit in place of [`PATIENCE`], and of a snapshot's none. It counts from here on: a VM that
+    /// has too many clients leaves the next ones waiting.
+    pub fn connect_patiently(path: &Path, patience: Duration) -> Result<Self, Error> {
+        let deadline = Instant::now() + patience;
+        let address = SocketAddrUnix::new(path).map_err(|errno| match errno {
+            Errno::NAMETOOLONG => Error::PathTooLong { path: path.to_owned() },
+            errno => unreached(path, errno.into()),
         })?;
-        Ok(Self { stream, path: path.to_owned(), patience: PATIENCE })
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)
+            .map_err(|errno| unreached(path, errno.into()))?;
+        loop {
+            match connect(&socket, &address) {
+                Ok(()) => break,
+                // Its backlog is full.
+                Err(Errno::AGAIN) if Instant::now() < deadline => std::thread::sleep(LOOK_AGAIN),
+                Err(Errno::AGAIN) => return Err(Error::Silent { path: path.to_owned(), limit: patience }),
+                Err(Errno::INTR) => {}
+                Err(errno) => return Err(unreached(path, errno.into())),
+            }
+        }
+        let stream = UnixStream::from(socket);
+        stream.set_nonblocking(false).map_err(|source| unreached(path, source))?;
+        let left = deadline.saturating_duration_since(Instant::now());
+        Ok(Self { stream, path: path.to_owned(), patience: Some(left) })
     }
 
     /// The same for a VM that has just been started, whose socket may take up to `limit` to be there.
@@ -53,20 +76,22 @@ impl Client {
     /// Another limit in place of [`PATIENCE`].
     #[must_use]
     pub fn with_patience(mut self, patience: Duration) -> Self {
-        self.patience = patience;
+        self.patience = Some(patience);
         self
     }
 
-    /// Asks, and waits for the answer: for ever for a snapshot, whose time depends on the guest and the disk.
+    /// Asks, and waits for the answer: for ever for a snapshot, whose time depends on the guest and the disk, unless told
+    /// otherwise. What is given up on is not begun by the VM, which sees that its client has gone.
     pub fn ask(self, request: &Request) -> Result<Answer, Error> {
         let spelled = route::spell(request)?;
         let mut wire = Wire::new(&self.stream);
         // A server that refuses a request early has answered before it was written in full: look for that first.
         let sent = wire.write_request(&spelled, SEND_LIMIT);
-        let deadline = match request {
-            Request::Snapshot(_) => None,
-            _ => Some(Instant::now() + self.patience),
+        let patience = match request {
+            Request::Snapshot(_) => self.patience,
+            _ => Some(self.patience.unwrap_or(PATIENCE)),
         };
+        let deadline = patience.map(|patience| Instant::now() + patience);
         let received = match (wire.read_reply(deadline), sent) {
             (Err(_), Err(unsent)) => Err(unsent),
             (received, _) => received,
@@ -90,7 +115,7 @@ impl Client {
         match error {
             http::Error::Io(source) => Error::Lost { path, source },
             http::Error::CutShort => Error::Lost { path, source: io::ErrorKind::UnexpectedEof.into() },
-            http::Error::Late => Error::Silent { path, limit: self.patience },
+            http::Error::Late => Error::Silent { path, limit: self.patience.unwrap_or(PATIENCE) },
             http::Error::Syntax(_) | http::Error::Length | http::Error::TransferEncoding => {
                 Error::Protocol { path, what: "not HTTP/1.1" }
             }
@@ -98,5 +123,15 @@ impl Client {
                 Error::Protocol { path, what: "an answer that is too long" }
             }
         }
+    }
+}
+
+fn unreached(path: &Path, source: io::Error) -> Error {
+    let path = path.to_owned();
+    match source.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => Error::NoVm { path, source },
+        // What the standard library says of a path that does not fit.
+        io::ErrorKind::InvalidInput => Error::PathTooLong { path },
+        _ => Error::Connect { path, source },
     }
 }

@@ -1,11 +1,13 @@
 //! One client's connection: read a request, ask the machine, write the reply, again until the client is done.
 
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::http::{Error, Wire};
 use super::route::{self, FaultBody};
+use super::mailbox::Asker;
 use super::{Fault, Postbox, Reply, print_chain};
 
 /// How long a client may take.
@@ -24,13 +26,13 @@ impl Default for Limits {
 }
 
 /// Serves one client until it closes, breaks the protocol, is silent for too long, or `closing` is set.
-pub(super) fn serve(stream: &UnixStream, postbox: &Postbox, limits: Limits, closing: &AtomicBool) {
+pub(super) fn serve(stream: &Arc<UnixStream>, postbox: &Postbox, limits: Limits, closing: &AtomicBool) {
     let mut wire = Wire::new(stream);
     loop {
         let (reply, keep_alive) = match wire.read_request(limits.idle, limits.message) {
             Ok(None) => return,
             Ok(Some(incoming)) => {
-                let reply = route::parse(&incoming.spelled).and_then(|request| postbox.ask(request, closing));
+                let reply = route::parse(&incoming.spelled).and_then(|request| postbox.ask(request, Asker::at(stream), closing));
                 (reply, incoming.keep_alive)
             }
             Err(Error::Io(error)) => {

@@ -2,12 +2,13 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
 use std::time::Duration;
 
-use rustix::event::{EventfdFlags, eventfd};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 
 use super::{Fault, Reply, Request};
 
@@ -37,6 +38,27 @@ pub struct Letter {
     /// What is asked.
     pub request: Request,
     reply: SyncSender<Reply>,
+    asker: Asker,
+}
+
+/// Who waits for a reply.
+#[derive(Clone, Debug, Default)]
+pub struct Asker(Option<Arc<UnixStream>>);
+
+impl Asker {
+    /// The client at the other end of `stream`.
+    pub(super) fn at(stream: &Arc<UnixStream>) -> Self {
+        Self(Some(Arc::clone(stream)))
+    }
+
+    /// Whether the client has closed its connection. One that has only said that it sends no more still waits.
+    pub fn has_gone(&self) -> bool {
+        let Some(stream) = &self.0 else { return false };
+        let mut fds = [PollFd::new(stream, PollFlags::empty())];
+        let zero = Timespec { tv_sec: 0, tv_nsec: 0 };
+        // Fails only if it is interrupted.
+        poll(&mut fds, Some(&zero)).is_ok() && fds[0].revents().intersects(PollFlags::HUP | PollFlags::ERR)
+    }
 }
 
 impl Letter {
@@ -44,6 +66,16 @@ impl Letter {
     pub fn reply(self, reply: Reply) {
         // The channel has room for the one reply it will ever carry.
         let _ = self.reply.try_send(reply);
+    }
+
+    /// Whether its client still waits for a reply. What nobody waits for any more is not begun.
+    pub fn is_wanted(&self) -> bool {
+        !self.asker.has_gone()
+    }
+
+    /// Its client, for what goes on after the letter was read.
+    pub fn asker(&self) -> Asker {
+        self.asker.clone()
     }
 }
 
@@ -76,23 +108,23 @@ impl Postbox {
     ///
     /// A second snapshot while one is under way is refused here: it would otherwise wait for the first and then be
     /// taken of a moment that nobody asked for.
-    pub fn ask(&self, request: Request, closing: &AtomicBool) -> Reply {
+    pub fn ask(&self, request: Request, asker: Asker, closing: &AtomicBool) -> Reply {
         let is_snapshot = matches!(request, Request::Snapshot(_));
         if is_snapshot && self.snapshotting.swap(true, Ordering::AcqRel) {
             return Err(Fault::refused("a snapshot of this VM is already under way")
                 .with_hint("wait for it to end, then ask again"));
         }
-        let reply = self.deliver(request, closing);
+        let reply = self.deliver(request, asker, closing);
         if is_snapshot {
             self.snapshotting.store(false, Ordering::Release);
         }
         reply
     }
 
-    fn deliver(&self, request: Request, closing: &AtomicBool) -> Reply {
+    fn deliver(&self, request: Request, asker: Asker, closing: &AtomicBool) -> Reply {
         let ended = || Fault::refused("the VM ended before it answered");
         let (reply, replies) = sync_channel(1);
-        self.letters.send(Letter { request, reply }).map_err(|_| ended())?;
+        self.letters.send(Letter { request, reply, asker }).map_err(|_| ended())?;
         rustix::io::write(&self.wake, &1u64.to_ne_bytes())
             .map_err(|errno| Fault::of(&io::Error::from(errno)))?;
         loop {

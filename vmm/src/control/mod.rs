@@ -24,7 +24,7 @@ mod socket;
 
 pub use client::Client;
 pub use fault::{Fault, print_chain};
-pub use mailbox::{Letter, Mailbox, Postbox};
+pub use mailbox::{Asker, Letter, Mailbox, Postbox};
 pub use request::{
     Answer, Balloon, BalloonStats, Description, Reply, Request, SnapshotRequest, SnapshotSummary, VmState,
 };
@@ -105,7 +105,7 @@ pub enum Error {
         source: io::Error,
     },
     /// No answer in time.
-    #[error("the VM on `{}` did not answer within {} s", path.display(), limit.as_secs())]
+    #[error("the VM on `{}` did not answer within {limit:?}", path.display())]
     Silent {
         /// The path.
         path: PathBuf,
@@ -145,7 +145,7 @@ impl Error {
                 "give the --api-socket that the VM was started with; it is removed when the VM ends"
             }
             Self::Connect { .. } => "the socket belongs to the user who started the VM",
-            Self::Silent { .. } => "the VM may be busy with a snapshot; ask again, or end its process",
+            Self::Silent { .. } => "the VM may be busy with a snapshot, and does not begin what was given up on; ask again, or end its process",
             Self::Protocol { .. } => "give the --api-socket that the VM was started with",
             Self::PathNotUtf8 { .. } => "give a path that is UTF-8",
             Self::Start(_) | Self::Lost { .. } | Self::Fault(_) => return None,

@@ -18,6 +18,7 @@ use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 
 use super::connection::{self, Limits};
 use super::{ControlSocket, Error, Postbox};
+use crate::repeated::Repeated;
 
 /// Connections that are served at the same time; more of them wait to be accepted.
 pub(super) const MAX_CONNECTIONS: usize = 8;
@@ -108,12 +109,15 @@ impl Drop for Server {
 
 impl Shared {
     fn accept_all<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>) {
+        let mut failures = Repeated::default();
         while self.wait_for_client() {
             match self.socket.listener().accept() {
-                Ok((stream, _)) => self.spawn(scope, stream),
+                Ok((stream, _)) => self.spawn(scope, stream, &mut failures),
                 Err(error) if is_transient(&error) => {}
                 Err(error) => {
-                    tracing::warn!(%error, "cannot accept a control connection");
+                    if let Some(times) = failures.again() {
+                        tracing::warn!(%error, times, "cannot accept a control connection");
+                    }
                     self.breathe();
                 }
             }
@@ -134,7 +138,12 @@ impl Shared {
         !self.is_closing()
     }
 
-    fn spawn<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>, stream: UnixStream) {
+    fn spawn<'scope>(
+        &'scope self,
+        scope: &'scope Scope<'scope, '_>,
+        stream: UnixStream,
+        failures: &mut Repeated,
+    ) {
         let stream = Arc::new(stream);
         let Some(id) = self.enter(&stream) else { return };
         let served =
@@ -145,7 +154,9 @@ impl Shared {
                 }
             });
         if let Err(error) = served {
-            tracing::warn!(%error, "cannot serve a control connection");
+            if let Some(times) = failures.again() {
+                tracing::warn!(%error, times, "cannot serve a control connection");
+            }
             self.leave(id);
             self.breathe();
         }

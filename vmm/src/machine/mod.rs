@@ -30,9 +30,11 @@ pub use kind::KvmKind;
 pub(crate) use paused::Parts;
 pub use paused::PausedVm;
 pub use reclaim::{Reclaimed, Reclaiming, reclaim};
-pub use running::{Halted, RunningVm};
+pub use running::{Halted, Halting, RunningVm};
 
 use std::io;
+
+use crate::device::virtio::transport::Busy;
 
 /// Why a machine could not be built, run or stopped.
 #[derive(Debug, thiserror::Error)]
@@ -128,6 +130,9 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// A device waits for the host's storage, and the machine cannot be left running.
+    #[error("the VM cannot be stopped in good order")]
+    Busy(#[source] Busy),
     /// A vCPU met something that it cannot go on from.
     #[error("the guest cannot go on")]
     Run(#[source] crate::vcpu::Error),

@@ -9,9 +9,10 @@ use vmm_sys_util::eventfd::EventFd;
 use super::paused::{Parts, PausedVm, Standstill};
 use super::{Error, GuestFacts};
 use crate::device::DeviceSet;
+use crate::device::virtio::transport::{Busy, Patience};
 use crate::lifecycle::StopReason;
 use crate::vcpu::Shared;
-use crate::vcpu::run::{End, Thread};
+use crate::vcpu::run::{End, Returned, Thread};
 
 /// How long to wait for a vCPU thread before it is kicked again. A kick can come while the thread is about to enter
 /// a blocking call other than `KVM_RUN`, which it then does not interrupt.
@@ -27,10 +28,20 @@ pub struct RunningVm {
     parts: Option<Parts>,
 }
 
+/// What came of halting a machine.
+pub enum Halting {
+    /// It stands still.
+    Halted(Halted),
+    /// A device did not come to rest in time: the guest runs on.
+    Busy(Box<RunningVm>, Busy),
+}
+
 /// A machine that was running and now stands still.
 pub struct Halted {
     /// The machine.
     pub vm: PausedVm,
+    /// When its vCPUs were told to stop.
+    pub since: Instant,
     /// Why the guest stopped, if it did so itself before or while it was halted.
     pub reason: Option<StopReason>,
 }
@@ -74,7 +85,34 @@ impl RunningVm {
     /// # Errors
     /// A vCPU cannot go on. The machine is gone then: half of its state would be of another moment.
     pub fn halt(mut self) -> Result<Halted, Error> {
+        let since = Instant::now();
         let ends = self.stop();
+        self.halted(ends, since)
+    }
+
+    /// The same for a caller that does not wait for ever for the host's storage. The guest runs while devices complete
+    /// what they have begun, and begin nothing new; so a slow request, a flush for example, does not make it stand still.
+    ///
+    /// # Errors
+    /// As [`Self::halt`]; also if a device is busy that was started again while the vCPUs were being stopped. Nothing of
+    /// the machine is taken apart then, because that would wait for the device.
+    pub fn halt_within(mut self, patience: &Patience<'_>) -> Result<Halting, Error> {
+        if let Err(busy) = self.parts().virtio.rest(patience) {
+            self.parts().virtio.resume().map_err(Error::Virtio)?;
+            return Ok(Halting::Busy(Box::new(self), busy));
+        }
+        let since = Instant::now();
+        let ends = self.stop_vcpus();
+        if let Err(busy) = self.parts().virtio.rest(patience) {
+            std::mem::forget(ends);
+            std::mem::forget(self);
+            return Err(Error::Busy(busy));
+        }
+        self.parts().virtio.quiesce();
+        self.halted(ends, since).map(Halting::Halted)
+    }
+
+    fn halted(mut self, ends: Vec<Returned>, since: Instant) -> Result<Halted, Error> {
         let standstill = Some(Standstill::after(Duration::ZERO));
         let parts = self.parts.take().expect("only this method takes the parts, and it consumes the machine");
         // The counter says that threads have returned: now they all have.
@@ -89,10 +127,19 @@ impl RunningVm {
             }
             vcpus.push(returned.vcpu);
         }
-        Ok(Halted { vm: PausedVm { vcpus, parts, standstill }, reason })
+        Ok(Halted { vm: PausedVm { vcpus, parts, standstill }, since, reason })
     }
 
-    fn stop(&mut self) -> Vec<crate::vcpu::run::Returned> {
+    fn stop(&mut self) -> Vec<Returned> {
+        let ends = self.stop_vcpus();
+        // After the vCPUs, which would only give the devices more to do.
+        if let Some(parts) = &self.parts {
+            parts.virtio.quiesce();
+        }
+        ends
+    }
+
+    fn stop_vcpus(&mut self) -> Vec<Returned> {
         let Some(parts) = &self.parts else { return Vec::new() };
         parts.shared.stop.store(true, Ordering::SeqCst);
         let mut kicked: Option<Instant> = None;
@@ -103,10 +150,7 @@ impl RunningVm {
             }
             std::thread::sleep(LOOK_AGAIN);
         }
-        let ends = self.threads.drain(..).map(Thread::join).collect();
-        // After the vCPUs, which would only give the devices more to do.
-        parts.virtio.quiesce();
-        ends
+        self.threads.drain(..).map(Thread::join).collect()
     }
 
     fn parts(&self) -> &Parts {

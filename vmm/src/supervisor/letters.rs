@@ -2,13 +2,18 @@
 
 use event_manager::EventOps;
 
-use super::{Ending, Supervisor};
+use super::{Ending, Pause, Supervisor};
 use crate::control::{Answer, Description, Fault, Letter, Reply, Request, VmState};
+use crate::device::virtio::transport::Busy;
 
 impl Supervisor<'_> {
     /// Takes one letter; the event loop comes back while there are more.
     pub(super) fn open_letter(&mut self, ops: &mut EventOps<'_>) {
         let Some(letter) = self.mailbox.as_ref().and_then(|mailbox| mailbox.try_take()) else { return };
+        // Its client has given up on it: it would be told of nothing, and is told that nothing will happen.
+        if !letter.is_wanted() {
+            return tracing::debug!(request = ?letter.request, "a request is dropped whose client has gone");
+        }
         let reply = match &letter.request {
             Request::Snapshot(request) => {
                 let request = request.clone();
@@ -16,7 +21,7 @@ impl Supervisor<'_> {
             }
             Request::Stop => return self.stop(letter),
             Request::Describe => Ok(Answer::Description(self.describe())),
-            Request::Pause => self.pause_for(ops),
+            Request::Pause => self.pause_for(&letter, ops),
             Request::Resume => {
                 self.resume(ops);
                 self.done()
@@ -38,11 +43,18 @@ impl Supervisor<'_> {
         }
     }
 
-    fn pause_for(&mut self, ops: &mut EventOps<'_>) -> Reply {
-        // Should a snapshot that is being written fail, the guest stays as it was asked to be last.
-        self.stay_paused_after_commit();
-        if self.pause() {
-            self.wait_no_longer(ops);
+    fn pause_for(&mut self, letter: &Letter, ops: &mut EventOps<'_>) -> Reply {
+        let was_running = self.life.is_running();
+        match self.pause(&|| !letter.is_wanted()) {
+            Pause::Busy(busy) => return Err(still_busy(&busy)),
+            // It was given up meanwhile.
+            Pause::AtRest(_) if was_running && !letter.is_wanted() => self.resume(ops),
+            Pause::AtRest(_) => {
+                // Should a snapshot that is being written fail, the guest stays as it was asked to be last.
+                self.stay_paused_after_commit();
+                self.wait_no_longer(ops);
+            }
+            Pause::Ended => {}
         }
         self.done()
     }
@@ -64,6 +76,11 @@ impl Supervisor<'_> {
     fn done(&self) -> Reply {
         if self.ending.is_some() { Err(gone()) } else { Ok(Answer::Done) }
     }
+}
+
+/// What is said to whoever wants a guest to stand still whose device waits for the host.
+pub(super) fn still_busy(busy: &Busy) -> Fault {
+    Fault::of(busy).with_hint("the guest runs on; see to the storage behind it, then ask again")
 }
 
 /// What is said to whoever asks something of a guest that has just stopped of itself.

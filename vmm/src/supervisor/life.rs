@@ -4,20 +4,27 @@ use std::mem;
 use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use vmm_sys_util::eventfd::EventFd;
 
 use super::Error;
 use crate::device::DeviceSet;
 use crate::device::virtio::balloon::Valve;
+use crate::device::virtio::transport::{Busy, Patience};
 use crate::lifecycle::StopReason;
-use crate::machine::{PausedVm, RunningVm};
+use crate::machine::{self, Halting, PausedVm, RunningVm};
 use crate::memory::lazy::Knife;
 use crate::sys::{leftover, signals};
 
 /// How long the end of a VM waits for a reader of the console that is slow.
 const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// How long a pause waits for the host to complete what the guest's devices have begun, while the guest runs on.
+pub(super) const PAUSE_LIMIT: Duration = Duration::from_secs(10);
+
+/// How long the end of a VM waits for the same.
+pub(super) const END_LIMIT: Duration = Duration::from_secs(5);
 
 /// How long the end of a VM waits for a thread that may be waiting for a page.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -34,6 +41,16 @@ pub(super) struct Life {
     memory_bytes: u64,
     /// Ends the waiting for pages, if pages are delivered.
     knife: Option<Knife>,
+}
+
+/// How a guest stands after it was to be paused.
+pub(super) enum Stand {
+    /// At rest, since then.
+    AtRest(Instant),
+    /// It had stopped of itself.
+    Stopped(StopReason, Box<PausedVm>),
+    /// It runs on, because a device waits for the host.
+    Busy(Busy),
 }
 
 enum State {
@@ -105,22 +122,35 @@ impl Life {
     }
 
     /// Brings a running guest to rest; one that is at rest stays so. Gives the machine back if the guest has stopped
-    /// of itself.
-    pub(super) fn pause(&mut self) -> Result<Option<(StopReason, Box<PausedVm>)>, Error> {
+    /// of itself. With `is_over` the wait for devices ends early.
+    pub(super) fn pause(&mut self, is_over: &dyn Fn() -> bool) -> Result<Stand, Error> {
         let running = match mem::replace(&mut self.state, State::Gone) {
             State::Running(running) => running,
             other => {
                 self.state = other;
-                return Ok(None);
+                return Ok(Stand::AtRest(Instant::now()));
             }
         };
-        let halted = running.halt().map_err(Error::Machine)?;
+        let patience = Patience { deadline: Instant::now() + PAUSE_LIMIT, is_over };
+        let halted = match running.halt_within(&patience) {
+            Ok(Halting::Halted(halted)) => halted,
+            Ok(Halting::Busy(running, busy)) => {
+                self.state = State::Running(running);
+                return Ok(Stand::Busy(busy));
+            }
+            Err(e) => {
+                if let machine::Error::Busy(_) = e {
+                    leftover::remove_all();
+                }
+                return Err(Error::Machine(e));
+            }
+        };
         let vm = Box::new(halted.vm);
         match halted.reason {
-            Some(reason) => Ok(Some((reason, vm))),
+            Some(reason) => Ok(Stand::Stopped(reason, vm)),
             None => {
                 self.state = State::Paused(vm);
-                Ok(None)
+                Ok(Stand::AtRest(halted.since))
             }
         }
     }
@@ -139,19 +169,36 @@ impl Life {
     }
 
     /// Stops the guest for good and writes out what its console still holds.
-    pub(super) fn end(&mut self) {
+    ///
+    /// # Errors
+    /// A device waits for the host's storage: the guest is left as it is, and the process is to end now.
+    pub(super) fn end(&mut self) -> Result<(), Busy> {
         match (mem::replace(&mut self.state, State::Gone), &self.knife) {
             (State::Running(vm), Some(knife)) if knife.may_be_needed() => stop_soon(vm, knife),
+            (State::Running(vm), _) => {
+                let patience = Patience { deadline: Instant::now() + END_LIMIT, is_over: &|| false };
+                match vm.halt_within(&patience) {
+                    Ok(Halting::Busy(vm, busy)) => {
+                        self.state = State::Running(vm);
+                        self.abandon();
+                        return Err(busy);
+                    }
+                    // How a guest fares that is being ended is nobody's concern.
+                    Ok(Halting::Halted(halted)) => drop(halted),
+                    Err(error) => tracing::debug!(%error, "the VM has failed while it was ended"),
+                }
+            }
             (state, _) => drop(state),
         }
         let lost = self.devices.serial().flush(LAST_WORDS);
         if lost > 0 {
             tracing::warn!(bytes = lost, "nobody took the guest's last console output");
         }
+        Ok(())
     }
 
-    /// Leaves everything of the guest as it is, because its memory is gone: a thread of its devices that has found that
-    /// out stands still and will never give back what it holds. The process is to end now; what it would leave behind
+    /// Leaves everything of the guest as it is, because its memory or its storage is gone: a thread of its devices that
+    /// has found that out stands still and will never give back what it holds. The process is to end now; what it would leave behind
     /// is removed.
     pub(super) fn abandon(&mut self) {
         mem::forget(mem::replace(&mut self.state, State::Gone));

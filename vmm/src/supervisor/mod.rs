@@ -34,13 +34,14 @@ use vmm_sys_util::eventfd::EventFd;
 pub use input::{Filter, Input, Passed};
 
 use crate::control::Mailbox;
+use crate::device::virtio::transport::Busy;
 use crate::lifecycle::StopReason;
 use crate::machine::PausedVm;
 use crate::memory::lazy::{Loss, Lost};
 use crate::sys::bus_error;
 use crate::sys::signals::EndSignals;
 use balloon::Waiting;
-use life::Life;
+use life::{Life, Stand};
 use snapshots::Commit;
 
 /// Why the life of a VM could not go on.
@@ -49,6 +50,9 @@ pub enum Error {
     /// The machine failed.
     #[error("the VM has failed")]
     Machine(#[source] crate::machine::Error),
+    /// What the host does not complete keeps the VM from being stopped or saved.
+    #[error("the VM was left as it was: its storage does not answer")]
+    Busy(#[source] Busy),
     /// The image that the guest runs from has lost memory of the guest's.
     #[error("the image that the guest runs from has changed under it")]
     Image(#[source] snapshot_format::pages::Error),
@@ -186,6 +190,16 @@ impl Token {
     }
 }
 
+/// What came of bringing the guest to rest.
+enum Pause {
+    /// It is at rest, since then.
+    AtRest(Instant),
+    /// The VM's life has ended.
+    Ended,
+    /// It runs on, because a device waits for the host.
+    Busy(Busy),
+}
+
 struct Supervisor<'session> {
     // Connections.
     signals: &'session mut EndSignals,
@@ -252,8 +266,10 @@ impl Supervisor<'_> {
     /// A vCPU thread has returned: the guest has stopped of itself, or cannot go on.
     fn guest_stopped(&mut self) {
         // A wake-up from before a pause, in the same batch of events, finds the counter at zero.
-        if self.life.someone_returned() {
-            self.pause();
+        if self.life.someone_returned()
+            && let Pause::Busy(busy) = self.pause(&|| false)
+        {
+            self.end(Err(Error::Busy(busy)));
         }
     }
 
@@ -262,31 +278,37 @@ impl Supervisor<'_> {
         if let Some(ready) = &self.ready {
             let _ = ready.read();
         }
-        if self.pause()
-            && let Some(vm) = self.life.take()
-        {
-            self.end(Ok(Ending::Guest(StopReason::Ready, vm)));
+        match self.pause(&|| false) {
+            Pause::AtRest(_) => {
+                if let Some(vm) = self.life.take() {
+                    self.end(Ok(Ending::Guest(StopReason::Ready, vm)));
+                }
+            }
+            Pause::Busy(busy) => self.end(Err(Error::Busy(busy))),
+            Pause::Ended => {}
         }
     }
 
     /// Brings the guest to rest, and says whether there is a guest at rest now. There is none if it had stopped of
     /// itself or cannot go on: then that is how its life ends, unless it fell over memory that it no longer has, which
-    /// says more.
-    fn pause(&mut self) -> bool {
+    /// says more. A signal, and `is_over`, end the wait for a device.
+    fn pause(&mut self, is_over: &dyn Fn() -> bool) -> Pause {
         if self.ends_for_loss() {
-            return false;
+            return Pause::Ended;
         }
-        match self.life.pause() {
-            Ok(None) => true,
-            Ok(Some((reason, vm))) => {
+        let signals = &self.signals;
+        match self.life.pause(&|| signals.is_pending() || is_over()) {
+            Ok(Stand::AtRest(since)) => Pause::AtRest(since),
+            Ok(Stand::Busy(busy)) => Pause::Busy(busy),
+            Ok(Stand::Stopped(reason, vm)) => {
                 self.check_memory();
                 self.end(Ok(Ending::Guest(reason, vm)));
-                false
+                Pause::Ended
             }
             Err(e) => {
                 self.check_memory();
                 self.end(Err(e));
-                false
+                Pause::Ended
             }
         }
     }
@@ -315,17 +337,27 @@ impl Supervisor<'_> {
         }
         if let Some(commit) = self.commit.take() {
             // Whoever sends a signal wants an end, not an image.
-            if let Some(Ok(Ending::Signal(_))) = self.ending {
+            let by_signal = matches!(self.ending, Some(Ok(Ending::Signal(_))));
+            if by_signal {
                 commit.cancel();
             }
-            commit.join();
+            if by_signal && !commit.is_done_within(life::END_LIMIT) {
+                tracing::warn!("the snapshot that is being written is left unfinished: its storage does not answer");
+                commit.abandon();
+            } else {
+                commit.join();
+            }
         }
-        if self.lost().is_some() {
+        let left = if self.lost().is_some() {
             self.life.abandon();
+            Ok(())
         } else {
-            self.life.end();
+            self.life.end()
+        };
+        match (self.ending.unwrap_or(Ok(Ending::Asked)), left) {
+            (Ok(_), Err(busy)) => Err(Error::Busy(busy)),
+            (ending, _) => ending,
         }
-        self.ending.unwrap_or(Ok(Ending::Asked))
     }
 }
 

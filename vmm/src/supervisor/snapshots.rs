@@ -10,10 +10,13 @@ use event_manager::EventOps;
 use vmm_sys_util::eventfd::EventFd;
 
 use super::balloon::Waiting;
-use super::letters::gone;
-use super::{Supervisor, Token};
+use super::letters::{gone, still_busy};
+use super::{Pause, Supervisor, Token};
 use crate::control::{Answer, Fault, Letter, Reply, SnapshotRequest, SnapshotSummary};
 use crate::snapshot::{self, Haste, Summary, Taken};
+
+/// How often the end of a VM looks whether a snapshot has come to an end.
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 /// A snapshot that is being written out.
 pub(super) struct Commit {
@@ -38,9 +41,9 @@ impl Commit {
             Err(e) => return Err((letter, Fault::of(&e))),
         };
         let cancelled = Arc::new(AtomicBool::new(false));
-        let (tell, stop) = (Arc::clone(&done), Arc::clone(&cancelled));
+        let (tell, stop, asker) = (Arc::clone(&done), Arc::clone(&cancelled), letter.asker());
         let thread = thread::Builder::new().name("snapshot".to_owned()).spawn(move || {
-            let committed = taken.commit(&|| stop.load(Ordering::Relaxed));
+            let committed = taken.commit(&|| stop.load(Ordering::Relaxed) || asker.has_gone());
             // The event loop may be gone; `join` is what matters then.
             let _ = tell.write(1);
             committed
@@ -54,6 +57,23 @@ impl Commit {
     /// Makes it come to nothing, as soon as it looks.
     pub(super) fn cancel(&self) {
         self.cancelled.store(true, Ordering::Relaxed);
+    }
+
+    /// Waits until it has come to its end, for so long at most: whether it has.
+    pub(super) fn is_done_within(&self, limit: Duration) -> bool {
+        let deadline = Instant::now() + limit;
+        while !self.thread.is_finished() {
+            if Instant::now() >= deadline {
+                return false;
+            }
+            thread::sleep(LOOK_AGAIN);
+        }
+        true
+    }
+
+    /// Leaves it as it is, because the process is to end.
+    pub(super) fn abandon(self) {
+        self.letter.reply(Err(Fault::refused("the VM ended before the snapshot was written")));
     }
 
     /// Waits for the end, tells whoever asked, and says whether there is an image now.
@@ -107,14 +127,15 @@ impl Supervisor<'_> {
     /// Takes a snapshot. Whatever fails, a guest that was running goes on.
     pub(super) fn snapshot_now(&mut self, letter: Letter, out: &Path, resume: bool, ops: &mut EventOps<'_>) {
         let was_running = self.life.is_running();
-        let start = Instant::now();
-        if !self.pause() {
-            return letter.reply(Err(gone()));
-        }
+        let start = match self.pause(&|| !letter.is_wanted()) {
+            Pause::AtRest(since) => since,
+            Pause::Busy(busy) => return letter.reply(Err(still_busy(&busy))),
+            Pause::Ended => return letter.reply(Err(gone())),
+        };
         let Some(vm) = self.life.at_rest() else { return letter.reply(Err(gone())) };
         let signals = &self.signals;
         let haste = if resume { Haste::GuestWaits } else { Haste::NobodyWaits };
-        let taken = snapshot::take(vm, out, haste, &|| signals.is_pending());
+        let taken = snapshot::take(vm, out, haste, &|| signals.is_pending() || !letter.is_wanted());
         let runs_on = if taken.is_ok() { resume } else { was_running };
         if runs_on {
             self.resume(ops);

@@ -18,6 +18,10 @@ pub(super) enum Outcome {
     Stop(StopReason),
     /// `KVM_RUN` returned because of a kick, or at once because it was told to; nothing is pending.
     Interrupted,
+    /// `KVM_RUN` refused for now, with EAGAIN: either a vCPU that waited for INIT or SIPI has got it
+    /// (`kvm_arch_vcpu_ioctl_run`), or KVM cannot start the kernel thread of this VM, because the limit of processes is
+    /// reached (`kvm_mmu_post_init_vm`; from Linux 6.13 on at the first `KVM_RUN` of a VM). Nothing is pending.
+    TryAgain,
     /// KVM cannot go on.
     Failed(String),
     /// The kernel could not read or write guest memory.
@@ -57,8 +61,7 @@ impl KvmVcpu {
             Ok(exit) => Outcome::Failed(format!("unexpected exit {exit:?}")),
             Err(e) => match e.errno() {
                 libc::EINTR => Outcome::Interrupted,
-                // A vCPU that waited for INIT or SIPI has got it (`kvm_arch_vcpu_ioctl_run`).
-                libc::EAGAIN => Outcome::Continue,
+                libc::EAGAIN => Outcome::TryAgain,
                 errno @ (libc::EFAULT | libc::EHWPOISON) => Outcome::BadMemory(errno),
                 errno => Outcome::Failed(io::Error::from_raw_os_error(errno).to_string()),
             },

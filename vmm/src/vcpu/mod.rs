@@ -6,6 +6,7 @@
 mod exits;
 mod fd;
 mod restore;
+mod retry;
 pub mod run;
 mod save;
 mod saved;
@@ -15,6 +16,8 @@ mod stolen;
 mod order_test;
 #[cfg(test)]
 mod recorder;
+#[cfg(test)]
+mod retry_test;
 #[cfg(test)]
 mod saved_test;
 
@@ -79,6 +82,16 @@ pub enum Error {
         vcpu: u32,
         /// What KVM reported.
         reason: String,
+    },
+    /// `KVM_RUN` answers EAGAIN and goes on to: KVM starts a kernel thread for the VM when its first vCPU enters the
+    /// guest, and that thread counts against the limits of this process.
+    #[error("vCPU {vcpu} cannot enter the guest: KVM cannot start its worker thread, the limit of processes is reached")]
+    NoWorker {
+        /// The vCPU's id.
+        vcpu: u32,
+        /// What the kernel answered.
+        #[source]
+        source: std::io::Error,
     },
     /// Reading guest memory failed in the kernel.
     #[error("vCPU {vcpu} touched guest memory that cannot be read")]

@@ -3,10 +3,12 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
+use std::time::Instant;
 
 use vmm_sys_util::eventfd::EventFd;
 
 use super::exits::Outcome;
+use super::retry::Retry;
 use super::{Error, Vcpu};
 use crate::bus::Bus;
 use crate::lifecycle::StopReason;
@@ -101,6 +103,7 @@ fn run(mut vcpu: Vcpu, shared: &Shared) -> Returned {
 
 /// Runs the guest until a kick, a reason to stop, or a failure.
 fn until_told_otherwise(vcpu: &mut Vcpu, shared: &Shared) -> End {
+    let mut retry = Retry::default();
     loop {
         // Cleared before the flag is read: a kick that comes after the read sets it again.
         kick::disarm(&mut vcpu.fd.fd);
@@ -108,7 +111,11 @@ fn until_told_otherwise(vcpu: &mut Vcpu, shared: &Shared) -> End {
             return End::Kicked;
         }
         match vcpu.fd.step(&shared.pio, &shared.mmio) {
-            Outcome::Continue | Outcome::Interrupted => {}
+            Outcome::Continue | Outcome::Interrupted => retry.reset(),
+            Outcome::TryAgain => match retry.refused(Instant::now()) {
+                Some(pause) => thread::sleep(pause),
+                None => return end(vcpu.id, Outcome::TryAgain),
+            },
             outcome => return end(vcpu.id, outcome),
         }
     }
@@ -128,7 +135,9 @@ fn complete(vcpu: &mut Vcpu, shared: &Shared, mut so_far: End) -> End {
     loop {
         kick::arm(&mut vcpu.fd.fd);
         match vcpu.fd.step(&shared.pio, &shared.mmio) {
-            Outcome::Interrupted => return so_far,
+            // A refusal leaves nothing open either: KVM refuses before it looks at what is pending, and only a vCPU that
+            // waits for INIT or SIPI, or a VM of which no vCPU has entered the guest yet. It would refuse for ever.
+            Outcome::Interrupted | Outcome::TryAgain => return so_far,
             Outcome::Continue => {}
             outcome => {
                 so_far = end(vcpu.id, outcome);
@@ -144,6 +153,10 @@ fn end(vcpu: u32, outcome: Outcome) -> End {
     match outcome {
         Outcome::Continue | Outcome::Interrupted => End::Kicked,
         Outcome::Stop(reason) => End::Stopped(reason),
+        Outcome::TryAgain => {
+            let source = std::io::Error::from_raw_os_error(libc::EAGAIN);
+            End::Failed(Error::NoWorker { vcpu, source })
+        }
         Outcome::Failed(reason) => End::Failed(Error::Run { vcpu, reason }),
         Outcome::BadMemory(errno) => {
             End::Failed(Error::GuestMemory { vcpu, source: std::io::Error::from_raw_os_error(errno) })

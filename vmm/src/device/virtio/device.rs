@@ -13,6 +13,9 @@ pub trait VirtioDevice: Send + 'static {
     /// The device ID (virtio 1.2, 5).
     fn id(&self) -> u32;
 
+    /// What it is called in messages: "disk `root`". Always the same.
+    fn label(&self) -> String;
+
     /// The largest size of each queue, powers of two. Always the same.
     fn queue_sizes(&self) -> &'static [u16];
 

@@ -138,6 +138,10 @@ impl VirtioDevice for Balloon {
         ID
     }
 
+    fn label(&self) -> String {
+        "the balloon".to_owned()
+    }
+
     fn queue_sizes(&self) -> &'static [u16] {
         &QUEUES
     }

@@ -201,9 +201,16 @@ impl Blk {
             }
             // Less than all, which ends of files and signals make: once more, until it is clear.
             Ok(_) => self.execute(&request, queue.memory()),
+            // The kernel had no thread to do it on, and could not start one (`io_wq_enqueue`): this one does it.
+            Err(error) if has_no_worker(&error) => self.execute(&request, queue.memory()),
             Err(error) => Err(Failure::Host(error)),
         };
         let written = self.conclude(&request, outcome, queue.memory())?;
         queue.answer(request.chain.head(), written)
     }
+}
+
+/// Whether an operation has come back undone, and not because of the file.
+fn has_no_worker(error: &io::Error) -> bool {
+    [Some(libc::ECANCELED), Some(libc::EAGAIN), Some(libc::EINTR)].contains(&error.raw_os_error())
 }

@@ -127,6 +127,10 @@ impl VirtioDevice for Blk {
         ID
     }
 
+    fn label(&self) -> String {
+        format!("disk `{}`", self.id.as_str())
+    }
+
     fn queue_sizes(&self) -> &'static [u16] {
         &QUEUES
     }

@@ -158,6 +158,10 @@ impl VirtioDevice for Net {
         ID
     }
 
+    fn label(&self) -> String {
+        format!("network interface `{}`", self.id.as_str())
+    }
+
     fn queue_sizes(&self) -> &'static [u16] {
         &QUEUES
     }

@@ -43,6 +43,10 @@ impl VirtioDevice for Rng {
         ID
     }
 
+    fn label(&self) -> String {
+        "the entropy device".to_owned()
+    }
+
     fn queue_sizes(&self) -> &'static [u16] {
         &QUEUES
     }

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use vmm_sys_util::eventfd::EventFd;
 
-use super::super::transport::{self, Mmio};
+use super::super::transport::{self, Mmio, Rested};
 use super::super::{Slot, VirtioDevice};
 use crate::bus::BusDevice;
 use crate::irq::IrqLine;
@@ -16,7 +16,8 @@ pub(super) trait Member: BusDevice {
     fn doorbells(&self) -> &[Arc<EventFd>];
     fn raise_pending(&self);
     fn resume(&mut self) -> Result<(), transport::Error>;
-    fn ask_to_rest(&self);
+    fn label(&self) -> String;
+    fn ask_to_rest(&self) -> Option<Arc<Rested>>;
     fn quiesce(&mut self);
 }
 
@@ -41,8 +42,12 @@ impl<D: VirtioDevice> Member for Mmio<D> {
         self.resume()
     }
 
-    fn ask_to_rest(&self) {
-        self.ask_to_rest();
+    fn label(&self) -> String {
+        self.label().to_owned()
+    }
+
+    fn ask_to_rest(&self) -> Option<Arc<Rested>> {
+        self.ask_to_rest()
     }
 
     fn quiesce(&mut self) {

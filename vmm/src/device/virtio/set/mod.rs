@@ -21,7 +21,9 @@ mod sections;
 #[cfg(test)]
 mod set_test;
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use vmm_sys_util::eventfd::EventFd;
 
@@ -30,7 +32,7 @@ use super::balloon::{Balloon, Valve};
 use super::blk::{self, Blk};
 use super::net::Net;
 use super::rng::Rng;
-use super::transport::{self, Wiring};
+use super::transport::{self, Busy, Patience, Wiring};
 use super::vsock::Vsock;
 use crate::bus::{self, Bus};
 use crate::irq::IrqLine;
@@ -42,6 +44,9 @@ pub use error::Error;
 pub use parts::Parts;
 pub use restore::SavedParts;
 pub use sections::VirtioSetState;
+
+/// How often it is tried to get at a device that a vCPU holds.
+const LOOK_AGAIN: Duration = Duration::from_micros(100);
 
 /// An eventfd to be bound to a place in the guest's memory with `KVM_IOEVENTFD`.
 #[derive(Clone, Debug)]
@@ -184,11 +189,42 @@ impl VirtioSet {
         self.balloon.as_ref().map(|(_, valve)| valve)
     }
 
+    /// Asks every device to rest, and waits until what was begun is complete. Whoever quiesces them then does not wait
+    /// for the host. While vCPUs run, a device whose driver sets it up anew has a thread again.
+    ///
+    /// # Errors
+    /// A device is not through in time. All have been asked, and rest as soon as they can: see [`Self::resume`].
+    pub fn rest(&self, patience: &Patience<'_>) -> Result<(), Busy> {
+        let start = Instant::now();
+        let mut asked = Vec::new();
+        for device in self.all() {
+            let Some(device) = lock_within(&device, patience) else {
+                return Err(Busy { device: "a virtio device".to_owned(), waited: start.elapsed() });
+            };
+            asked.extend(device.ask_to_rest().map(|rested| (rested, device.label())));
+        }
+        let busy = asked.into_iter().find(|(rested, _)| !rested.wait(patience));
+        busy.map_or(Ok(()), |(_, device)| Err(Busy { device, waited: start.elapsed() }))
+    }
+
     /// Brings every device to rest: what was begun is answered, the rest stays in the queues, and there is no thread.
     /// Call only after every vCPU has stopped, and before anything is saved.
     pub fn quiesce(&self) {
         let all = self.all();
-        all.iter().for_each(|device| lock(device).ask_to_rest());
+        all.iter().for_each(|device| drop(lock(device).ask_to_rest()));
         all.iter().for_each(|device| lock(device).quiesce());
+    }
+}
+
+/// The device, unless a vCPU holds it for longer: one whose driver resets it waits for what was begun.
+fn lock_within<'a, T: ?Sized>(device: &'a Mutex<T>, patience: &Patience<'_>) -> Option<MutexGuard<'a, T>> {
+    loop {
+        match device.try_lock() {
+            Ok(device) => return Some(device),
+            Err(TryLockError::Poisoned(poisoned)) => return Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => {}
+        }
+        patience.slice()?;
+        thread::sleep(LOOK_AGAIN);
     }
 }

@@ -122,11 +122,11 @@ fn a_set_goes_through_an_image() {
     set.plug(&mut mmio).unwrap();
     set.raise_pending();
     set.resume().unwrap();
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    let deadline = Instant::now() + Duration::from_secs(10);
     let mut answers = 0;
     while answers < 2 {
         answers += std::iter::from_fn(|| driver.answer()).count();
-        assert!(std::time::Instant::now() < deadline, "{answers} answers");
+        assert!(Instant::now() < deadline, "{answers} answers");
     }
     set.quiesce();
     assert_eq!(driver.answer(), None, "each once");

@@ -3,6 +3,7 @@
 
 mod interrupt;
 mod registers;
+mod rest;
 mod saved;
 mod worker;
 
@@ -15,6 +16,7 @@ use std::sync::Arc;
 use vmm_sys_util::eventfd::EventFd;
 
 pub use interrupt::Interrupt;
+pub use rest::{Busy, Patience, Rested};
 
 use super::queue::{Queues, SetupError, Virtqueue};
 use super::{ConfigSpace, Slot, VirtioDevice, feature, rate};
@@ -23,7 +25,8 @@ use crate::irq::IrqLine;
 use crate::lifecycle::Effect;
 use crate::memory::GuestRam;
 use registers::{Registers, place, set_high, set_low, status};
-use worker::{Live, Stop, Worker};
+use rest::Stop;
+use worker::{Live, Worker};
 
 /// `MagicValue`: "virt".
 const MAGIC: u32 = 0x7472_6976;
@@ -117,6 +120,7 @@ pub struct Mmio<D: VirtioDevice> {
     // Configuration.
     slot: Slot,
     id: u32,
+    label: String,
     // Connections.
     memory: GuestRam,
     doorbells: Vec<Arc<EventFd>>,
@@ -159,6 +163,7 @@ impl<D: VirtioDevice> Mmio<D> {
         Ok(Self {
             slot,
             id: device.id(),
+            label: device.label(),
             memory,
             doorbells: doorbells.collect::<Result<_, _>>()?,
             stop: Stop::new().map_err(Error::EventFd)?,
@@ -189,6 +194,11 @@ impl<D: VirtioDevice> Mmio<D> {
         &self.doorbells
     }
 
+    /// What it is called in messages.
+    pub fn label(&self) -> &str {
+        &self.label
+    }
+
     /// The device itself, if it is at rest.
     pub fn device(&self) -> Option<&D> {
         self.live.as_ref().map(|live| &live.device)
@@ -205,14 +215,19 @@ impl<D: VirtioDevice> Mmio<D> {
     /// The thread cannot be started. The device stays at rest.
     pub fn resume(&mut self) -> Result<(), Error> {
         self.machine_runs = true;
+        // One that was asked to rest and has not, or only by now.
+        if self.worker.as_ref().is_some_and(|worker| !worker.go_on()) {
+            self.rest();
+        }
         self.start()
     }
 
-    /// Asks the thread, if there is one, to come to rest, without waiting for it: so that several do so at a time.
-    pub fn ask_to_rest(&self) {
-        if let Some(worker) = &self.worker {
-            worker.ask();
-        }
+    /// Asks the thread, if there is one, to come to rest, without waiting for it: so that several do so at a time, and
+    /// so that nobody who waits for it holds the device. [`Self::resume`] takes the wish back.
+    pub fn ask_to_rest(&self) -> Option<Arc<Rested>> {
+        let worker = self.worker.as_ref()?;
+        worker.ask();
+        Some(self.stop.rested())
     }
 
     /// The machine stands still: every request that was begun is answered when this returns, none is begun after it,

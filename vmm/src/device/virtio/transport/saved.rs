@@ -18,6 +18,7 @@ impl<D: VirtioDevice> Mmio<D> {
         let Self {
             slot,
             id: _,
+            label: _,
             memory: _,
             doorbells: _,
             stop: _,

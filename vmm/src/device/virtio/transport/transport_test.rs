@@ -36,6 +36,10 @@ impl Echo {
 }
 
 impl VirtioDevice for Echo {
+    fn label(&self) -> String {
+        "an echo".to_owned()
+    }
+
     fn id(&self) -> u32 {
         42
     }

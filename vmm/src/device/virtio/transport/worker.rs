@@ -2,13 +2,14 @@
 
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
 
 use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 use vmm_sys_util::eventfd::EventFd;
 
+use super::rest::Stop;
 use crate::device::virtio::{Broken, Queues, VirtioDevice};
 
 /// Stack of a worker: buffers of guests never go there.
@@ -70,20 +71,6 @@ pub(super) struct Worker<D> {
     thread: JoinHandle<Live<D>>,
 }
 
-/// The wish to stop: the flag is read between requests, the eventfd ends a wait.
-#[derive(Clone, Debug)]
-pub(super) struct Stop {
-    pub flag: Arc<AtomicBool>,
-    event: Arc<EventFd>,
-}
-
-impl Stop {
-    pub(super) fn new() -> io::Result<Self> {
-        let event = EventFd::new(libc::EFD_NONBLOCK | libc::EFD_CLOEXEC)?;
-        Ok(Self { flag: Arc::default(), event: Arc::new(event) })
-    }
-}
-
 impl<D: VirtioDevice> Worker<D> {
     /// Moves `live` to a thread of its own. On failure it is given back.
     pub(super) fn start(
@@ -96,7 +83,7 @@ impl<D: VirtioDevice> Worker<D> {
             Ok(epoll) => epoll,
             Err(e) => return Err((live, e)),
         };
-        stop.flag.store(false, Ordering::SeqCst);
+        stop.clear();
         // Handed over after the thread is there, so that it is not lost with a thread that could not be started.
         let (hand, take) = mpsc::sync_channel(1);
         let (stopped, doorbells) = (stop.clone(), doorbells.to_vec());
@@ -115,9 +102,12 @@ impl<D: VirtioDevice> Worker<D> {
 
     /// Asks the thread to finish, without waiting.
     pub(super) fn ask(&self) {
-        self.stop.flag.store(true, Ordering::SeqCst);
-        // Fails only if it is full, and then it is readable.
-        let _ = self.stop.event.write(1);
+        self.stop.ask();
+    }
+
+    /// Lets the thread go on that was asked to finish. False if it has finished already.
+    pub(super) fn go_on(&self) -> bool {
+        self.stop.take_back()
     }
 
     /// Waits until every request that was begun is answered and the thread is gone.
@@ -128,8 +118,7 @@ impl<D: VirtioDevice> Worker<D> {
             // A panic in a device is a bug of ours; it must not be taken for a device at rest.
             Err(panic) => std::panic::resume_unwind(panic),
         };
-        let _ = self.stop.event.read();
-        self.stop.flag.store(false, Ordering::SeqCst);
+        self.stop.clear();
         live
     }
 }
@@ -166,13 +155,30 @@ fn work<D: VirtioDevice>(
     stop: &Stop,
     doorbells: &[Arc<EventFd>],
 ) -> Live<D> {
+    loop {
+        let can_go_on = serve_until_asked(&mut live, epoll, stop, doorbells);
+        live.drain();
+        // Else the wish was taken back meanwhile, because what was on its way took too long.
+        if stop.rest(!can_go_on) {
+            return live;
+        }
+    }
+}
+
+/// Serves the device until it is to rest. False if it can no longer be waited for what it is asked.
+fn serve_until_asked<D: VirtioDevice>(
+    live: &mut Live<D>,
+    epoll: &Epoll,
+    stop: &Stop,
+    doorbells: &[Arc<EventFd>],
+) -> bool {
     // What was rung for while nobody listened, in this process or in the one that saved the machine.
     live.serve_all();
     let mut events = [EpollEvent::default(); BATCH];
     let mut is_watched = true;
     while !stop.flag.load(Ordering::SeqCst) {
         if is_watched && live.queues.interrupt().needs_reset() {
-            watch_no_more(&live, epoll, doorbells);
+            watch_no_more(live, epoll, doorbells);
             is_watched = false;
         }
         let count = match epoll.wait(-1, &mut events) {
@@ -180,7 +186,7 @@ fn work<D: VirtioDevice>(
             Err(e) if e.kind() == io::ErrorKind::Interrupted => 0,
             Err(error) => {
                 live.give_up(&error);
-                break;
+                return false;
             }
         };
         for token in events[..count].iter().map(EpollEvent::data).filter(|token| *token != STOP) {
@@ -194,6 +200,5 @@ fn work<D: VirtioDevice>(
             }
         }
     }
-    live.drain();
-    live
+    true
 }

@@ -152,6 +152,10 @@ impl VirtioDevice for Vsock {
         ID
     }
 
+    fn label(&self) -> String {
+        "the vsock device".to_owned()
+    }
+
     fn queue_sizes(&self) -> &'static [u16] {
         &QUEUES
     }

@@ -18,15 +18,18 @@ use super::host::{Asked, Client, Error, Host};
 use super::packet::{HEADER, HOST_CID, Header, NO_PORT, Ports, STREAM, op};
 use super::ready::Ready;
 use super::timer::Timer;
+use crate::descriptors;
 use crate::memory::GuestRam;
+use crate::repeated::Repeated;
 
-/// The most connections, with host programs that have not said yet which port they want.
+/// The most connections, with host programs that have not said yet which port they want. Fewer where the process may not
+/// have the descriptors.
 pub(super) const MOST_CONNECTIONS: usize = 1023;
 /// The most RSTs for packets that belong to no connection. No packet is taken while so many wait.
 pub(super) const MOST_RESETS: usize = 256;
 /// Events, and host programs, that are heard at a time.
 const BATCH: usize = 64;
-/// When it is tried again to accept a host program that could not be accepted.
+/// When it is tried again to accept a host program that could not be accepted: not sooner, whatever is heard meanwhile.
 const AGAIN: Duration = Duration::from_secs(1);
 /// The ports that host programs are given: those of the upper half are for whom the guest calls.
 const HOST_PORTS: std::ops::Range<u32> = 1 << 30..1 << 31;
@@ -54,6 +57,8 @@ pub(super) struct Reset {
 pub(super) struct Muxer {
     // Configuration.
     cid: u32,
+    /// The most connections of this process.
+    most: usize,
     // Connections.
     host: Host,
     ready: Option<Ready>,
@@ -61,6 +66,11 @@ pub(super) struct Muxer {
     timer: Timer,
     /// Somebody may wait to be accepted.
     is_knocked: bool,
+    /// Until then nobody is accepted, because it failed.
+    closed_until: Option<Instant>,
+    /// How often accepting has failed, and how often there were too many connections to accept another.
+    failures: Repeated,
+    full: Repeated,
     /// By the port of the host's that each will have.
     clients: BTreeMap<u32, Client>,
     next_port: u32,
@@ -85,11 +95,15 @@ impl Muxer {
         watch(&epoll, timer.fd(), TIMER).map_err(set_up)?;
         Ok(Self {
             cid,
+            most: descriptors::for_connections(MOST_CONNECTIONS),
             host,
             ready,
             epoll,
             timer,
             is_knocked: true,
+            closed_until: None,
+            failures: Repeated::default(),
+            full: Repeated::default(),
             clients: BTreeMap::new(),
             next_port: HOST_PORTS.start,
             connections: BTreeMap::new(),
@@ -129,6 +143,7 @@ impl Muxer {
         self.line.clear();
         self.resets.clear();
         self.is_knocked = true;
+        self.closed_until = None;
     }
 
     /// Whether a packet of the guest's may be taken: there is room for an answer.
@@ -184,6 +199,9 @@ impl Muxer {
             ready.look(now);
         }
         self.clients.retain(|_, client| client.deadline > now);
+        if let Some(until) = self.closed_until.filter(|until| *until > now) {
+            self.timer.arm(until, now);
+        }
         let late = |(ports, connection): (&Ports, &Connection)| {
             connection.deadline.is_some_and(|deadline| deadline <= now).then_some(*ports)
         };
@@ -202,17 +220,24 @@ impl Muxer {
         }
     }
 
-    /// Accepts a batch of host programs; how many there were.
+    /// Accepts a batch of host programs; how many there were. Who finds no place waits in the socket's backlog.
     fn accept(&mut self, now: Instant) -> usize {
+        if self.closed_until.is_some_and(|until| now < until) {
+            return 0;
+        }
+        self.closed_until = None;
         for accepted in 0..BATCH {
-            if !self.is_knocked {
+            if !self.is_knocked || !self.may_accept() {
                 return accepted;
             }
             match self.host.accept() {
                 Ok(Some(stream)) => self.admit(stream, now),
                 Ok(None) => self.is_knocked = false,
                 Err(error) => {
-                    tracing::warn!(%error, "cannot accept a host program's vsock connection; trying again");
+                    if let Some(times) = self.failures.again() {
+                        tracing::warn!(%error, times, "cannot accept a host program's vsock connection; trying again");
+                    }
+                    self.closed_until = Some(now + AGAIN);
                     self.timer.arm(now + AGAIN, now);
                     return accepted;
                 }
@@ -221,13 +246,20 @@ impl Muxer {
         BATCH
     }
 
+    fn may_accept(&mut self) -> bool {
+        let may = self.has_place();
+        if !may && let Some(times) = self.full.again() {
+            tracing::warn!(most = self.most, times, "host programs wait for one of the vsock connections to end");
+        }
+        may
+    }
+
     fn admit(&mut self, stream: UnixStream, now: Instant) {
-        let Some(port) = self.free_port() else {
-            tracing::warn!("a host program's vsock connection is one too many; it is closed");
-            return;
-        };
+        let Some(port) = self.free_port() else { return };
         if let Err(error) = watch(&self.epoll, stream.as_fd(), token(Ports { host: port, guest: NO_PORT })) {
-            tracing::warn!(%error, "a host program's vsock connection cannot be watched; it is closed");
+            if let Some(times) = self.failures.again() {
+                tracing::warn!(%error, times, "a host program's vsock connection cannot be watched; it is closed");
+            }
             return;
         }
         let deadline = now + PATIENCE;
@@ -235,8 +267,15 @@ impl Muxer {
         self.clients.insert(port, Client { stream, deadline });
     }
 
+    /// There is a place again: whoever waits in the backlog is heard of by the timer, because no edge comes for that.
+    fn place_is_free(&mut self, now: Instant) {
+        if self.is_knocked && self.closed_until.is_none() {
+            self.timer.arm(now, now);
+        }
+    }
+
     fn has_place(&self) -> bool {
-        self.clients.len() + self.connections.len() < MOST_CONNECTIONS
+        self.clients.len() + self.connections.len() < self.most
     }
 
     /// A port of the host's for one more client, unless there are too many.
@@ -293,7 +332,7 @@ impl Muxer {
                 self.line.retain(|waiting| *waiting != ports);
             }
             self.connections.remove(&ports);
-            return;
+            return self.place_is_free(now);
         }
         if connection.wants_turn() && !std::mem::replace(&mut connection.is_in_line, true) {
             self.line.push_back(ports);
