@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::{CommandFactory, Parser};
 use vmm::config::{
     BakeConfig, BootConfig, DeviceOverrides, DevicesConfig, DiskConfig, DiskId, GuestCid, KernelConfig,
-    MemoryConfig, MemorySize, OverlayDir, RateLimitConfig, ReadyConfig, ReportTarget, RestoreConfig,
-    SerialConfig, Switch, Timeout, VmConfig, VsockConfig,
+    MemoryConfig, MemorySize, OverlayDir, PathTrust, RateLimitConfig, ReadyConfig, ReportTarget,
+    RestoreConfig, SerialConfig, Switch, Timeout, VmConfig, VsockConfig,
 };
 
 use super::args::{Cli, Command};
@@ -110,6 +110,10 @@ fn bake_and_restore() {
         "uds=w",
         "--overlay-dir",
         "o",
+        "--disk-root",
+        "d",
+        "--disk-root",
+        "e",
     ];
     let Ok(Command::Restore(args)) = parse(&line) else { panic!() };
     let expected = RestoreConfig {
@@ -123,6 +127,7 @@ fn bake_and_restore() {
             nets: [("eth0".parse().unwrap(), "t1".parse().unwrap())].into(),
             vsock: Some("w".into()),
             overlay_dir: OverlayDir("o".into()),
+            trust: PathTrust::Beneath(vec!["d".into(), "e".into()]),
         },
         report: Some(ReportTarget::Stdout),
         api_socket: Some("s".into()),

@@ -8,7 +8,7 @@ use page_server::image;
 use rustix::io::Errno;
 use snapshot_format::{ErrorKind, dir, working_set};
 use vmm::device::virtio;
-use vmm::device::virtio::{blk, net, vsock};
+use vmm::device::virtio::{Outside, blk, net, vsock};
 use vmm::memory::lazy;
 use vmm::{config, control, machine, restore, snapshot, socket, supervisor, vcpu};
 
@@ -205,6 +205,7 @@ fn of_virtio(error: &virtio::Error) -> (Exit, Option<String>) {
         virtio::Error::NoSuchDisk { .. } | virtio::Error::NoSuchNet { .. } | virtio::Error::NoVsock => {
             (Exit::Usage, Some("`rekindle inspect` shows the devices of an image".to_owned()))
         }
+        virtio::Error::Untrusted { outside } => (Exit::Usage, Some(trust_hint(outside))),
         virtio::Error::TooMany { .. } => (Exit::Usage, Some("leave some out".to_owned())),
         virtio::Error::Restore { .. } | virtio::Error::SameSlot { .. } => (Exit::Damaged, None),
         virtio::Error::Disk { id, source } => of_disk(id, source),
@@ -212,6 +213,17 @@ fn of_virtio(error: &virtio::Error) -> (Exit, Option<String>) {
         virtio::Error::Vsock(error) => of_vsock(error),
         virtio::Error::SetUp(_) => (Exit::Failed, None),
     }
+}
+
+/// What to add to the command line. What checks that a disk is as it was comes first.
+fn trust_hint(outside: &[Outside]) -> String {
+    let options: Vec<String> = outside.iter().map(Outside::option).collect();
+    let has_disk = outside.iter().any(|outside| matches!(outside, Outside::Disk { .. }));
+    let root = if has_disk { ", or --disk-root DIR for disks beneath DIR" } else { "" };
+    format!(
+        "give --trust-paths if whoever made the image may choose what it uses here{root}; or name each yourself: `{}`",
+        options.join(" ")
+    )
 }
 
 fn of_disk(id: &str, error: &blk::Error) -> (Exit, Option<String>) {
@@ -224,6 +236,9 @@ fn of_disk(id: &str, error: &blk::Error) -> (Exit, Option<String>) {
             format!(
                 "see to it that you may read it, and write to it; `--disk {id}=PATH,readonly` is for a guest that boots and never writes"
             )
+        }
+        blk::Error::Untrusted { .. } | blk::Error::LeadsOut { .. } => {
+            return (Exit::Usage, Some(format!("name the file that it is to have: `--disk {id}=PATH`")));
         }
         blk::Error::Overlay { .. } => "name another directory with --overlay-dir".to_owned(),
         blk::Error::Kind { .. } => "give a raw disk image, or a block device".to_owned(),
