@@ -131,10 +131,26 @@ fn bake_and_restore() {
         },
         report: Some(ReportTarget::Stdout),
         api_socket: Some("s".into()),
+        paused: false,
     };
     assert_eq!(RestoreConfig::try_from(args).unwrap(), expected);
     let Ok(Command::Restore(args)) = parse(&["restore", "warm"]) else { panic!() };
-    assert_eq!(RestoreConfig::try_from(args).unwrap().serial, SerialConfig::Stdio);
+    let plain = RestoreConfig::try_from(args).unwrap();
+    assert_eq!((plain.serial, plain.memory), (SerialConfig::Stdio, MemoryConfig::AsKept));
+    assert_eq!(plain.overrides.trust, PathTrust::Named);
+    let Ok(Command::Restore(args)) = parse(&["restore", "warm", "--trust-paths"]) else { panic!() };
+    assert_eq!(RestoreConfig::try_from(args).unwrap().overrides.trust, PathTrust::All);
+    let refused: [(&[&str], &str); 4] = [
+        (&["--paused"], "--api-socket"),
+        (&["--paused", "--api-socket", "s", "--record"], "--record"),
+        (&["--trust-paths", "--disk-root", "d"], "give one of them"),
+        (&["--disk-root", ""], "empty path"),
+    ];
+    for (options, says) in refused {
+        let Ok(Command::Restore(args)) = parse(&[&["restore", "warm"], options].concat()) else { panic!() };
+        let error = RestoreConfig::try_from(args).unwrap_err().to_string();
+        assert!(error.contains(says), "{error}");
+    }
 }
 
 #[test]

@@ -9,7 +9,7 @@ use vmm::device::serial::{ConsoleTap, ReadyPattern};
 use vmm::lifecycle::StopReason;
 use vmm::machine::{Guest, Halted, PausedVm, Reclaimed};
 use vmm::snapshot::{self, Haste};
-use vmm::supervisor::Ending;
+use vmm::supervisor::{Ending, Start};
 
 use super::args::BakeArgs;
 use super::ended::{GuestFailed, Interrupted, story};
@@ -32,7 +32,7 @@ pub(super) fn run(args: BakeArgs) -> Result<()> {
     };
     let machine = guest.boot(session.connections(tap, armed)?)?;
     let deadline = Instant::now() + timeout.get();
-    match session.run(machine, Some(deadline), None)? {
+    match session.run(machine, Start::Running, Some(deadline), None)? {
         Ending::Guest(StopReason::Ready, machine) => {
             let cancelled = || session.is_interrupted();
             let machine = match reclaim {

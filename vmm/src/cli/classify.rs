@@ -94,6 +94,10 @@ fn meaning(error: &(dyn Error + 'static)) -> Option<(Exit, Option<String>)> {
         let hint = "it is only a hint: remove the file `working-set`, or record it again";
         return Some((of_format(error.kind()), Some(hint.to_owned())));
     }
+    if let Some(restore::record::Error::Store(dir::Error::Write { .. })) = error.downcast_ref() {
+        let hint = "--record writes to the image's directory: see to it that you may, or record in a copy";
+        return Some((Exit::Failed, Some(hint.to_owned())));
+    }
     if let Some(error) = error.downcast_ref::<snapshot::Error>() {
         return Some((Exit::Failed, error.hint().map(str::to_owned)));
     }
@@ -177,8 +181,11 @@ fn of_restore(error: &restore::Error) -> Option<(Exit, Option<String>)> {
 
 fn of_directory(error: &dir::Error) -> (Exit, Option<String>) {
     if let dir::Error::Packed { .. } = error {
-        let hint = "restore it with --memory-mode lazy, or `rekindle unpack` it first";
+        let hint = "restore it with --memory-mode lazy, or without the option, or `rekindle unpack` it first";
         return (Exit::Failed, Some(hint.to_owned()));
+    }
+    if let dir::Error::WithinImage { .. } = error {
+        return (Exit::Failed, Some("give --out a name beside the other image".to_owned()));
     }
     let cause = error.source().and_then(|cause| cause.downcast_ref());
     (of_format(error.kind()), cause.and_then(path_hint))

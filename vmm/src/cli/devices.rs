@@ -6,8 +6,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 use vmm::config::{
-    DeviceOverrides, DevicesConfig, DiskConfig, DiskPath, Error, NetConfig, NetOverride, OverlayDir, PathTrust,
-    VsockConfig, VsockPath,
+    DeviceOverrides, DevicesConfig, DiskConfig, DiskPath, Error, NetConfig, NetOverride, OverlayDir,
+    PathTrust, VsockConfig, VsockPath,
 };
 
 use super::value;

@@ -258,6 +258,14 @@ pub enum Error {
         /// What was given.
         value: String,
     },
+    /// Nobody could let the guest run.
+    #[error("--paused leaves the guest to `rekindle resume`; give it an --api-socket as well")]
+    PausedForEver,
+    /// A time that would pass while nothing is to be seen.
+    #[error(
+        "--record watches a guest from its first instruction on, and --paused has it stand still; give one of them"
+    )]
+    PausedRecord,
     /// Memory is mapped, and nobody delivers it.
     #[error("{option} is of no use where memory is mapped; give --memory-mode lazy as well, or leave it out")]
     NobodyDelivers {

@@ -70,9 +70,15 @@ fn a_disk_that_has_changed_is_not_the_image_s() {
     fs::write(&other, [0; 1024]).unwrap();
     assert_eq!(Disk::reopen(&state, Some(&other), &PathTrust::Named).unwrap().path(), other);
     fs::write(&other, [0; 512]).unwrap();
-    assert!(matches!(Disk::reopen(&state, Some(&other), &PathTrust::Named), Err(Error::Resized { len: 512, saved: 1024, .. })));
+    assert!(matches!(
+        Disk::reopen(&state, Some(&other), &PathTrust::Named),
+        Err(Error::Resized { len: 512, saved: 1024, .. })
+    ));
     file.set_len(2048).unwrap();
-    assert!(matches!(Disk::reopen(&state, None, &PathTrust::All), Err(Error::Resized { len: 2048, saved: 1024, .. })));
+    assert!(matches!(
+        Disk::reopen(&state, None, &PathTrust::All),
+        Err(Error::Resized { len: 2048, saved: 1024, .. })
+    ));
     fs::remove_file(&path).unwrap();
     assert!(matches!(Disk::reopen(&state, None, &PathTrust::All), Err(Error::Open { .. })));
 }

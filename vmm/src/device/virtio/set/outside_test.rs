@@ -59,8 +59,10 @@ fn an_image_s_word_opens_no_file() {
         assert_eq!(outside, [Outside::Disk { id: "root".to_owned(), path: path.clone(), writes }]);
         opens(&state, &trusting(PathTrust::All)).unwrap();
         opens(&state, &beneath(dir.path())).unwrap();
-        let named =
-            DeviceOverrides { disks: [(DiskId::new("root").unwrap(), path.clone())].into(), ..Default::default() };
+        let named = DeviceOverrides {
+            disks: [(DiskId::new("root").unwrap(), path.clone())].into(),
+            ..Default::default()
+        };
         opens(&state, &named).unwrap();
     }
 }
@@ -71,7 +73,10 @@ fn a_refused_image_has_taken_nothing() {
     let (path, socket) = (dir.path().join("disk"), dir.path().join("vsock"));
     fs::write(&path, [7; 1024]).unwrap();
     let mut state = with_disk(disk(&path));
-    state.nets = BTreeMap::from([("eth0".to_owned(), VirtioNetState { tap: "tap0".to_owned(), ..Default::default() })]);
+    state.nets = BTreeMap::from([(
+        "eth0".to_owned(),
+        VirtioNetState { tap: "tap0".to_owned(), ..Default::default() },
+    )]);
     state.vsock = Some(VirtioVsockState { cid: 3, path: blob(&socket), ..Default::default() });
     let told = match opens(&state, &beneath(dir.path())) {
         Err(error @ Error::Untrusted { .. }) => error.to_string(),
@@ -102,7 +107,9 @@ fn no_way_leads_out_of_a_directory_of_disks() {
     for way in ["link", "absolute", "directory/precious", "sub/../../out/precious"] {
         let state = with_disk(disk(&root.join(way)));
         let error = opens(&state, &beneath(&root)).unwrap_err();
-        let Error::Disk { source: blk::Error::LeadsOut { .. }, .. } = error else { panic!("{way}: {error:?}") };
+        let Error::Disk { source: blk::Error::LeadsOut { .. }, .. } = error else {
+            panic!("{way}: {error:?}")
+        };
     }
     for way in ["disk", "inside", "sub/../disk"] {
         opens(&with_disk(disk(&root.join(way))), &beneath(&root)).unwrap();
@@ -143,7 +150,9 @@ fn what_is_no_disk_is_not_waited_for_beneath_a_directory() {
             let path = blob(&dir.path().join(name));
             let state = with_disk(VirtioBlkState { path, len: 1024, read_only, ..Default::default() });
             let error = opens(&state, &beneath(dir.path())).unwrap_err();
-            let Error::Disk { source: blk::Error::Kind { .. }, .. } = error else { panic!("{name}: {error:?}") };
+            let Error::Disk { source: blk::Error::Kind { .. }, .. } = error else {
+                panic!("{name}: {error:?}")
+            };
         }
     }
 }
