@@ -56,6 +56,9 @@ pub enum Error {
     },
 }
 
+/// The longest path of a socket, in bytes.
+const LONGEST_PATH: usize = 107;
+
 /// A listening socket, non-blocking, and its file, which is removed when this is dropped.
 #[derive(Debug)]
 pub struct Socket {
@@ -73,6 +76,10 @@ impl Socket {
     /// The path is in use, no socket, or cannot be made.
     pub fn bind(path: &Path) -> Result<Self, Error> {
         let fail = |source: io::Error| Error::Listen { path: path.to_owned(), source };
+        // 108 would fit without the NUL behind them, and the standard library's clients could not connect (unix(7)).
+        if path.as_os_str().len() > LONGEST_PATH {
+            return Err(fail(Errno::NAMETOOLONG.into()));
+        }
         let address = SocketAddrUnix::new(path).map_err(|errno| fail(errno.into()))?;
         let _alone = alone(path);
         let bound = match bound(&address) {

@@ -35,10 +35,10 @@ impl Vm {
         Launch::new(["boot"]).args(args).vm()
     }
 
-    /// Restores an image.
+    /// Restores an image that was made here, with the disks and sockets that it records.
     #[track_caller]
     pub fn restore(image: impl AsRef<Path>) -> Self {
-        Launch::new([OsStr::new("restore"), image.as_ref().as_os_str()]).vm()
+        Launch::new([OsStr::new("restore"), image.as_ref().as_os_str(), OsStr::new("--trust-paths")]).vm()
     }
 
     /// Starts `launch`, whose arguments end with those of a VM, and gives it a control socket.

@@ -16,11 +16,14 @@ use rustix::net::{
 
 use crate::sys::leftover::{self, Listed};
 
+/// The longest path of a socket, in bytes.
+pub const LONGEST_PATH: usize = 107;
+
 /// Why nobody can listen at a path.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The path does not fit into a socket address.
-    #[error("socket path `{}` is longer than the 107 bytes that a socket address holds", path.display())]
+    #[error("socket path `{}` is longer than the {LONGEST_PATH} bytes that a socket address holds", path.display())]
     PathTooLong {
         /// The path.
         path: PathBuf,
@@ -70,10 +73,12 @@ impl ListeningSocket {
     /// # Errors
     /// The path is too long, in use, no socket, or cannot be made.
     pub fn bind(path: &Path, backlog: i32) -> Result<Self, Error> {
-        let address = SocketAddrUnix::new(path).map_err(|errno| match errno {
-            Errno::NAMETOOLONG => Error::PathTooLong { path: path.to_owned() },
-            other => Error::Listen { path: path.to_owned(), source: other.into() },
-        })?;
+        // 108 would fit without the NUL behind them, and the standard library's clients could not connect (unix(7)).
+        if path.as_os_str().len() > LONGEST_PATH {
+            return Err(Error::PathTooLong { path: path.to_owned() });
+        }
+        let address = SocketAddrUnix::new(path)
+            .map_err(|errno| Error::Listen { path: path.to_owned(), source: errno.into() })?;
         let fail = |source: io::Error| Error::Listen { path: path.to_owned(), source };
         let socket = match bound(&address) {
             Err(Errno::ADDRINUSE) => {

@@ -40,8 +40,9 @@ pub enum Error {
         /// The image directory.
         path: PathBuf,
     },
-    /// The image was replaced by another directory while its parts were being opened or a part was being added.
-    #[error("image `{}` was replaced meanwhile", path.display())]
+    /// The image was removed, or replaced by another directory, while its parts were being opened or a part was being
+    /// added.
+    #[error("image `{}` was removed or replaced meanwhile", path.display())]
     Replaced {
         /// The image directory.
         path: PathBuf,
@@ -114,16 +115,10 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
-    /// The file system cannot exchange two directories in one step: the image is as it was.
-    #[error("the file system of image `{}` cannot exchange two directories in one step", path.display())]
-    NoExchange {
-        /// The image.
-        path: PathBuf,
-    },
-    /// Another process is replacing the image: it is as it was.
-    #[error("another process is adding a part to image `{}`", path.display())]
-    Busy {
-        /// The image.
+    /// The target lies in the directory of another image, which has its own parts and nothing else.
+    #[error("`{}` lies within another image", path.display())]
+    WithinImage {
+        /// The target.
         path: PathBuf,
     },
     /// The image is complete and has its name, but whether the name survives a power failure is unknown.
@@ -158,14 +153,13 @@ impl Error {
             | Self::Exists { .. }
             | Self::BadPart { .. }
             | Self::Packed { .. }
-            | Self::NoExchange { .. } => ErrorKind::Refused,
+            | Self::WithinImage { .. } => ErrorKind::Refused,
             Self::Open { .. }
             | Self::Read { .. }
             | Self::Create { .. }
             | Self::Write { .. }
             | Self::Rename { .. }
             | Self::Replaced { .. }
-            | Self::Busy { .. }
             | Self::SyncParent { .. }
             | Self::Sweep { .. } => ErrorKind::Io,
         }

@@ -6,6 +6,7 @@
 mod error;
 mod open;
 mod replace;
+mod temporary;
 mod write;
 
 #[cfg(test)]
@@ -17,8 +18,9 @@ mod write_test;
 
 pub use error::{Error, is_disk_full};
 pub use open::ImageDir;
-pub use replace::replace_part;
-pub use write::{ImageWriter, sweep_stale};
+pub use replace::{check_replaceable, replace_part};
+pub use temporary::sweep_stale;
+pub use write::ImageWriter;
 
 /// Name of the file that [`crate::StateReader`] reads.
 pub const STATE: &str = "state";

@@ -1,13 +1,16 @@
 //! Opening a committed image, for reading only.
 
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, openat, statat};
 use rustix::io::Errno;
 
+use super::temporary::is_temporary;
 use super::write::is_part_name;
 use super::{Error, MEMORY, MEMORY_PACK, STATE, WORKING_SET};
 use crate::header::MAX_STATE_BYTES;
@@ -131,6 +134,24 @@ impl ImageDir {
         Ok(names)
     }
 
+    /// What lies in the directory and is no part of an image, sorted: other directories, links, sockets, files with names
+    /// that no part has. It is nobody's business but its owner's, and goes nowhere with the image.
+    pub fn others(&self) -> Result<Vec<OsString>, Error> {
+        let failed = |errno: Errno| Error::Read { path: self.path.clone(), source: errno.into() };
+        let mut others = Vec::new();
+        for entry in Dir::read_from(&self.dir).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            let name = OsStr::from_bytes(entry.file_name().to_bytes());
+            let part = name.to_str().filter(|name| is_part_name(name));
+            let is_part = part.map_or(Ok(false), |name| self.is_regular(name)).map_err(failed)?;
+            if !is_part && name != "." && name != ".." && !is_temporary(name, None) {
+                others.push(name.to_owned());
+            }
+        }
+        others.sort();
+        Ok(others)
+    }
+
     /// For file systems that do not say so when they list a directory.
     fn is_regular(&self, name: &str) -> Result<bool, Errno> {
         match statat(&self.dir, name, AtFlags::SYMLINK_NOFOLLOW) {
@@ -163,7 +184,7 @@ impl ImageDir {
 }
 
 /// Opens a part, without following a link and without waiting for a pipe's writer, and returns its length.
-fn open_part(dir: &File, image: &Path, name: &str) -> Result<Option<(File, u64)>, Error> {
+pub(super) fn open_part(dir: &File, image: &Path, name: &str) -> Result<Option<(File, u64)>, Error> {
     let path = || image.join(name);
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     let file = match openat(dir, name, flags, Mode::empty()) {

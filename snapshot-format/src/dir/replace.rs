@@ -1,114 +1,124 @@
-//! An image that gains a part: another directory with the same files and the new one, exchanged with the old.
+//! An image that gains a part: a file that is given its name within the image's directory in one step.
 //!
-//! Whoever has the old one open, or its memory mapped, keeps it: its files have other names now and go on. Whoever opens
-//! the image by its name finds the old one or the new one, and never none.
+//! No other name in the directory is touched, whatever else lies there, and nothing is copied. Readers find the old part
+//! or the new one, and never half of one.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::Write;
 use std::os::unix::fs::{MetadataExt, fchown};
 use std::path::Path;
 
-use rustix::fs::{FlockOperation, Mode, OFlags, RenameFlags};
-use rustix::fs::{flock, openat, renameat_with};
+use rustix::fs::{AtFlags, Dir, FlockOperation, Mode, OFlags};
+use rustix::fs::{flock, openat, renameat, unlinkat};
 use rustix::io::Errno;
 
-use super::{Error, ImageDir, ImageWriter};
+use super::open::open_part;
+use super::temporary::{self, is_temporary};
+use super::write::is_part_name;
+use super::{Error, ImageDir, MEMORY, MEMORY_PACK, STATE};
 
-/// Gives `image` the part `name` with `bytes`, in place of one of that name if it has one. Takes no more room than the
-/// part; the others are the same files as before.
+/// Gives `image` the part `name` with `bytes`, in place of one of that name if it has one. It has the owner, the group
+/// and the permissions of `state` as far as that is ours to give.
 ///
 /// # Errors
 /// Except for [`Error::SyncParent`], after which the part is there and may be gone after a power failure, an error
-/// means that the image is as it was: it was replaced since `image` was opened, another process is replacing it, the
-/// file system cannot exchange directories, or the part cannot be written.
+/// means that the image is as it was: it was removed since `image` was opened, or the part cannot be written.
 pub fn replace_part(image: &ImageDir, name: &str, bytes: &[u8]) -> Result<(), Error> {
-    // A link to an image stays one: it is the directory itself that is exchanged.
-    let path = fs::canonicalize(image.path())
-        .map_err(|source| Error::Open { path: image.path().to_owned(), source })?;
-    let mut writer = ImageWriter::beside(&path)?;
-    let old = lock(&writer, image)?;
-    let mut part = writer.part(name)?;
-    part.write_all(bytes).map_err(|source| Error::Write {
-        path: path.clone(),
-        part: name.to_owned(),
-        source,
-    })?;
-    for other in image.part_names()? {
-        if other != name {
-            writer.take_over(image, &other)?;
+    let part = NewPart::create(image, name)?;
+    let failed = |source| write_error(image, name, source);
+    (&part.file).write_all(bytes).map_err(failed)?;
+    keep_access(image, &part.file).map_err(failed)?;
+    part.file.sync_all().map_err(failed)?;
+    part.rename()?;
+    let synced = image.dir().sync_all();
+    synced.map_err(|source| Error::SyncParent { path: image.path().to_owned(), source })
+}
+
+/// Whether [`replace_part`] can write to the image: nobody wants to learn that only when there is something to write.
+///
+/// # Errors
+/// As [`replace_part`], but for a disk that is full by then.
+pub fn check_replaceable(image: &ImageDir, name: &str) -> Result<(), Error> {
+    NewPart::create(image, name).map(drop)
+}
+
+/// A part under a temporary name. Dropped without [`rename`](Self::rename), it is removed.
+struct NewPart<'image> {
+    image: &'image ImageDir,
+    name: &'image str,
+    temporary: String,
+    /// Locked, which tells those who sweep that its writer lives.
+    file: File,
+    is_renamed: bool,
+}
+
+impl<'image> NewPart<'image> {
+    fn create(image: &'image ImageDir, name: &'image str) -> Result<Self, Error> {
+        if !is_part_name(name) || [STATE, MEMORY, MEMORY_PACK].contains(&name) {
+            return Err(Error::BadPart { name: name.to_owned() });
+        }
+        // What cannot be swept is in nobody's way: its name is another one.
+        let _ = sweep(image, name);
+        let temporary = temporary::name(name.as_ref()).into_string().expect("names of parts are ASCII");
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file =
+            openat(image.dir(), &temporary, flags, Mode::RUSR | Mode::WUSR).map_err(|errno| match errno {
+                // In a directory that has been removed.
+                Errno::NOENT => Error::Replaced { path: image.path().to_owned() },
+                errno => write_error(image, name, errno.into()),
+            })?;
+        let part = Self { image, name, temporary, file: File::from(file), is_renamed: false };
+        match flock(&part.file, FlockOperation::NonBlockingLockExclusive) {
+            // Without locks nobody can sweep either; who sweeps right now makes the rename fail.
+            Ok(()) | Err(Errno::NOLCK | Errno::OPNOTSUPP | Errno::NOSYS | Errno::WOULDBLOCK) => Ok(part),
+            Err(errno) => Err(write_error(image, name, errno.into())),
         }
     }
-    keep_access(&writer, &old, &path)?;
-    writer.flush()?;
-    exchange(&mut writer, &path, image)?;
-    let synced = writer.sync_parent();
-    if synced.is_ok() {
-        // What is in the way of that is in nobody's: once the lock is gone, the next writer of this name sweeps.
-        let _ = fs::remove_dir_all(writer.parent.join(&writer.temporary));
-    }
-    drop(old);
-    synced
-}
 
-/// Who could read the image can read it still.
-fn keep_access(writer: &ImageWriter, old: &File, path: &Path) -> Result<(), Error> {
-    let failed = |source| Error::Write { path: path.to_owned(), part: ".".to_owned(), source };
-    let about = old.metadata().map_err(failed)?;
-    // Not ours to give away: then it is ours, as any image that we write.
-    let _ = fchown(&writer.dir, Some(about.uid()), Some(about.gid()));
-    writer.dir.set_permissions(about.permissions()).map_err(failed)
-}
-
-/// Locks what has the image's name now, if it is `image`. Two that replace the same image cannot both have the lock, and
-/// when the first is done the name is another directory's.
-fn lock(writer: &ImageWriter, image: &ImageDir) -> Result<File, Error> {
-    let path = || image.path().to_owned();
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let old = openat(&writer.parent_dir, &writer.name, flags, Mode::empty());
-    let old = old.map(File::from).map_err(|errno| Error::Open { path: path(), source: errno.into() })?;
-    if !same(&old, image) {
-        return Err(Error::Replaced { path: path() });
-    }
-    match flock(&old, FlockOperation::NonBlockingLockExclusive) {
-        Err(Errno::WOULDBLOCK) => return Err(Error::Busy { path: path() }),
-        // Without locks, the check after the exchange is all there is.
-        Ok(()) | Err(Errno::NOLCK | Errno::OPNOTSUPP | Errno::NOSYS) => {}
-        Err(errno) => return Err(Error::Open { path: path(), source: errno.into() }),
-    }
-    // Somebody may have been through with it between the two calls.
-    let now = openat(&writer.parent_dir, &writer.name, flags, Mode::empty()).map(File::from);
-    match now {
-        Ok(now) if same(&now, image) => Ok(old),
-        _ => Err(Error::Replaced { path: path() }),
+    fn rename(mut self) -> Result<(), Error> {
+        let dir = self.image.dir();
+        renameat(dir, &self.temporary, dir, self.name)
+            .map_err(|errno| write_error(self.image, self.name, errno.into()))?;
+        self.is_renamed = true;
+        Ok(())
     }
 }
 
-fn same(dir: &File, image: &ImageDir) -> bool {
-    let (Ok(dir), Ok(image)) = (dir.metadata(), image.dir().metadata()) else { return false };
-    (dir.dev(), dir.ino()) == (image.dev(), image.ino())
-}
-
-/// Gives the new directory the image's name and the old one the temporary one, in one step.
-pub(super) fn exchange(writer: &mut ImageWriter, path: &Path, image: &ImageDir) -> Result<(), Error> {
-    let parent = &writer.parent_dir;
-    let swap = || renameat_with(parent, &writer.temporary, parent, &writer.name, RenameFlags::EXCHANGE);
-    match swap() {
-        Ok(()) => {}
-        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP | Errno::XDEV) => {
-            return Err(Error::NoExchange { path: path.to_owned() });
+impl Drop for NewPart<'_> {
+    fn drop(&mut self) {
+        if !self.is_renamed {
+            // Nothing can be done about a failure here; the next writer sweeps.
+            let _ = unlinkat(self.image.dir(), &self.temporary, AtFlags::empty());
         }
-        Err(Errno::NOENT) => return Err(Error::Replaced { path: path.to_owned() }),
-        Err(errno) => return Err(Error::Rename { path: path.to_owned(), source: errno.into() }),
     }
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let went = openat(parent, &writer.temporary, flags, Mode::empty()).map(File::from);
-    if went.is_ok_and(|went| same(&went, image)) {
-        writer.committed = true;
-        return Ok(());
+}
+
+fn write_error(image: &ImageDir, part: &str, source: std::io::Error) -> Error {
+    Error::Write { path: image.path().to_owned(), part: part.to_owned(), source }
+}
+
+/// Who could read the image can read its new part.
+fn keep_access(image: &ImageDir, file: &File) -> std::io::Result<()> {
+    let state = open_part(image.dir(), image.path(), STATE);
+    let Ok(Some((state, _))) = state else { return Ok(()) };
+    let about = state.metadata()?;
+    // Not ours to give away: then it is ours.
+    let _ = fchown(file, Some(about.uid()), Some(about.gid()));
+    file.set_permissions(about.permissions())
+}
+
+/// Removes what killed writers of this part have left.
+fn sweep(image: &ImageDir, name: &str) -> Result<(), Errno> {
+    for entry in Dir::read_from(image.dir())? {
+        let entry = entry?;
+        let Ok(found) = entry.file_name().to_str() else { continue };
+        if !is_temporary(found.as_ref(), Some(name.as_ref())) {
+            continue;
+        }
+        let Ok(Some((file, _))) = open_part(image.dir(), Path::new(""), found) else { continue };
+        if flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok() {
+            unlinkat(image.dir(), found, AtFlags::empty())?;
+        }
     }
-    // Somebody who takes no locks has put something else there, which must not be removed: back with it. If that fails,
-    // neither may be.
-    let back = swap();
-    writer.committed = back.is_err();
-    Err(Error::Replaced { path: path.to_owned() })
+    Ok(())
 }

@@ -8,7 +8,6 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FlockOperation, flock};
 use tempfile::TempDir;
 
-use super::replace::exchange;
 use super::*;
 use crate::ErrorKind;
 
@@ -43,23 +42,47 @@ fn an_image_gains_a_part_and_keeps_the_others_as_the_same_files() {
     let (parent, out) = image();
     fs::write(out.join("later"), "a part of a later version").unwrap();
     let old = ImageDir::open(&out).unwrap();
-    let inode = fs::metadata(out.join("memory")).unwrap().ino();
-    fs::set_permissions(&out, fs::Permissions::from_mode(0o750)).unwrap();
+    let inodes = || ["", "memory", "state"].map(|name| fs::metadata(out.join(name)).unwrap().ino());
+    let before = inodes();
+    fs::set_permissions(out.join("state"), fs::Permissions::from_mode(0o640)).unwrap();
     replace_part(&old, "working-set", b"first").unwrap();
 
     assert_eq!(names(parent.path()), ["warm"]);
     assert_eq!(names(&out), ["disk-root", "later", "memory", "state", "working-set"]);
-    let new = ImageDir::open(&out).unwrap();
-    assert_eq!((new.state(), set(&new)), (&b"state"[..], "first".to_owned()));
-    assert_eq!(fs::metadata(out.join("memory")).unwrap().ino(), inode);
-    assert_eq!(fs::metadata(&out).unwrap().mode() & 0o777, 0o750);
-    let mut memory = [0; 6];
-    old.memory().unwrap().read_exact_at(&mut memory, 1 << 19).unwrap();
-    assert_eq!(&memory, b"memory", "who has the old one open keeps it");
+    assert_eq!(inodes(), before);
+    assert_eq!(set(&old), "first", "who has it open has the part");
+    assert_eq!(fs::metadata(out.join("working-set")).unwrap().mode() & 0o777, 0o640, "as the state");
 
-    replace_part(&new, "working-set", b"second").unwrap();
+    replace_part(&old, "working-set", b"second").unwrap();
     assert_eq!(set(&ImageDir::open(&out).unwrap()), "second");
-    assert_eq!(names(parent.path()), ["warm"]);
+    assert_eq!(names(&out), ["disk-root", "later", "memory", "state", "working-set"]);
+}
+
+/// What a user keeps in an image's directory stays: other images, a disk that a guest writes to, sockets, links.
+#[test]
+fn what_is_no_part_of_an_image_is_left_alone() {
+    let (_parent, out) = image();
+    let mut child = ImageWriter::create(&out.with_file_name("child")).unwrap();
+    child.memory().unwrap().write_all(b"precious").unwrap();
+    child.commit(b"state").unwrap();
+    fs::rename(out.with_file_name("child"), out.join("child")).unwrap();
+    fs::write(out.join("raw.img"), "raw").unwrap();
+    fs::write(out.join("a name with spaces"), "kept").unwrap();
+    fs::write(out.join(".hidden"), "kept").unwrap();
+    symlink("state", out.join("link")).unwrap();
+    let _socket = std::os::unix::net::UnixListener::bind(out.join("socket")).unwrap();
+    let before = names(&out);
+    let raw = fs::metadata(out.join("raw.img")).unwrap().ino();
+
+    let image = ImageDir::open(&out).unwrap();
+    assert_eq!(image.others().unwrap(), [".hidden", "a name with spaces", "child", "link", "socket"]);
+    replace_part(&image, "working-set", b"set").unwrap();
+    let mut expected = before;
+    expected.push("working-set".to_owned());
+    expected.sort();
+    assert_eq!(names(&out), expected);
+    assert_eq!(fs::metadata(out.join("raw.img")).unwrap().ino(), raw);
+    assert_eq!(fs::read(out.join("child").join("memory")).unwrap(), b"precious");
 }
 
 #[test]
@@ -73,62 +96,56 @@ fn a_link_to_an_image_stays_one() {
 }
 
 #[test]
-fn an_image_that_is_not_the_one_that_was_opened_is_left_alone() {
+fn an_image_that_has_the_name_now_is_left_alone() {
     let (parent, out) = image();
     let old = ImageDir::open(&out).unwrap();
-    replace_part(&old, "working-set", b"first").unwrap();
-    let error = replace_part(&old, "working-set", b"second").unwrap_err();
-    assert!(matches!(error, Error::Replaced { .. }), "{error:?}");
-    assert_eq!(error.kind(), ErrorKind::Io);
-    assert_eq!(set(&ImageDir::open(&out).unwrap()), "first");
-    assert_eq!(names(parent.path()), ["warm"]);
+    fs::rename(&out, parent.path().join("moved")).unwrap();
+    ImageWriter::create(&out).unwrap().commit(b"another").unwrap();
+    replace_part(&old, "working-set", b"set").unwrap();
+    assert_eq!(names(&out), ["state"]);
+    assert_eq!(fs::read(parent.path().join("moved").join("working-set")).unwrap(), b"set");
+
+    fs::remove_dir_all(parent.path().join("moved")).unwrap();
+    for error in [
+        replace_part(&old, "working-set", b"set").unwrap_err(),
+        check_replaceable(&old, "working-set").unwrap_err(),
+    ] {
+        assert!(matches!(error, Error::Replaced { .. }), "{error:?}");
+        assert_eq!(error.kind(), ErrorKind::Io);
+    }
+    assert_eq!(names(&out), ["state"]);
 }
 
 #[test]
-fn of_two_that_replace_an_image_the_second_is_told() {
-    let (parent, out) = image();
-    let held = fs::File::open(&out).unwrap();
+fn what_killed_writers_have_left_is_swept_and_nothing_else() {
+    let (_parent, out) = image();
+    let live = format!(".working-set.tmp-{}-0123456789abcdef", std::process::id());
+    let strangers = [live.as_str(), ".working-set.tmp-1-0123456789abcdeg", ".other.tmp-1-0123456789abcdef"];
+    for name in strangers.iter().chain([&".working-set.tmp-1-0123456789abcdef"]) {
+        fs::write(out.join(name), "half").unwrap();
+    }
+    let held = fs::File::open(out.join(&live)).unwrap();
     flock(&held, FlockOperation::NonBlockingLockExclusive).unwrap();
-    let error = replace_part(&ImageDir::open(&out).unwrap(), "working-set", b"set").unwrap_err();
-    assert!(matches!(error, Error::Busy { .. }), "{error:?}");
-    assert_eq!(names(parent.path()), ["warm"]);
-    assert_eq!(names(&out), ["disk-root", "memory", "state"]);
-    drop(held);
-    replace_part(&ImageDir::open(&out).unwrap(), "working-set", b"set").unwrap();
-}
-
-/// Somebody without locks puts another image there in the last moment.
-#[test]
-fn what_was_put_there_meanwhile_is_put_back() {
-    let (parent, out) = image();
-    let old = ImageDir::open(&out).unwrap();
-    let mut writer = ImageWriter::beside(&out).unwrap();
-    writer.write_state(b"new").unwrap();
-    writer.flush().unwrap();
-    fs::rename(&out, parent.path().join("away")).unwrap();
-    fs::create_dir(&out).unwrap();
-    fs::write(out.join("state"), "a stranger's").unwrap();
-    assert!(matches!(exchange(&mut writer, &out, &old), Err(Error::Replaced { .. })));
-    drop(writer);
-    assert_eq!(names(parent.path()), ["away", "warm"]);
-    assert_eq!(fs::read(out.join("state")).unwrap(), b"a stranger's");
-
-    let mut writer = ImageWriter::beside(&out).unwrap();
-    writer.write_state(b"new").unwrap();
-    writer.flush().unwrap();
-    fs::remove_dir_all(&out).unwrap();
-    assert!(matches!(exchange(&mut writer, &out, &old), Err(Error::Replaced { .. })));
-    drop(writer);
-    assert_eq!(names(parent.path()), ["away"]);
+    let image = ImageDir::open(&out).unwrap();
+    check_replaceable(&image, "working-set").unwrap();
+    let mut expected: Vec<String> =
+        strangers.iter().chain(&["disk-root", "memory", "state"]).map(|name| (*name).to_owned()).collect();
+    expected.sort();
+    assert_eq!(names(&out), expected);
 }
 
 #[test]
-fn parts_that_cannot_be_taken_over_leave_the_image_as_it_was() {
+fn what_cannot_be_a_new_part_leaves_the_image_as_it_was() {
     let (parent, out) = image();
     let image = ImageDir::open(&out).unwrap();
-    for bad in ["state", "../x", ""] {
+    for bad in ["state", "memory", "memory-pack", "../x", ".hidden", ""] {
         assert!(matches!(replace_part(&image, bad, b""), Err(Error::BadPart { .. })), "{bad}");
     }
+    fs::create_dir(out.join("working-set")).unwrap();
+    assert!(matches!(replace_part(&image, "working-set", b"set"), Err(Error::Write { .. })));
+    fs::remove_dir(out.join("working-set")).unwrap();
+    assert_eq!(names(&out), ["disk-root", "memory", "state"]);
+
     let mut writer = ImageWriter::create(&parent.path().join("copy")).unwrap();
     assert!(matches!(writer.share(&image, "none"), Err(Error::MissingPart { .. })));
     symlink("state", out.join("linked")).unwrap();

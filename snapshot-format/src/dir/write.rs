@@ -6,10 +6,8 @@
 //! - the parent last, because only then does the name survive a power failure.
 
 use std::ffi::{OsStr, OsString};
-use std::fs::{self, File};
-use std::hash::{BuildHasher, Hasher};
+use std::fs::File;
 use std::io::{self, Write};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
@@ -17,53 +15,50 @@ use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags, RenameFlags};
 use rustix::fs::{flock, linkat, mkdirat, openat, renameat, renameat_with, statat};
 use rustix::io::Errno;
 
+use super::open::open_part;
+use super::temporary;
 use super::{Error, ImageDir, MEMORY, STATE};
+use crate::header::MAGIC;
 use crate::pages::next_extent;
 
 /// An image that is being written. Dropped without [`commit`](Self::commit), it leaves nothing behind.
 #[derive(Debug)]
 pub struct ImageWriter {
-    pub(super) target: PathBuf,
-    pub(super) parent: PathBuf,
+    target: PathBuf,
+    parent: PathBuf,
     /// `parent`, open: it stays the same directory if somebody renames it meanwhile.
-    pub(super) parent_dir: File,
+    parent_dir: File,
     /// The last component of `target`.
-    pub(super) name: OsString,
+    name: OsString,
     /// Name of the temporary directory in `parent`.
-    pub(super) temporary: OsString,
-    /// The temporary directory, open and locked: the lock tells [`sweep_stale`] that its owner lives.
-    pub(super) dir: File,
+    temporary: OsString,
+    /// The temporary directory, open and locked: the lock tells [`super::sweep_stale`] that its owner lives.
+    dir: File,
     /// The parts that were handed out, to be flushed at the commit.
     parts: Vec<(String, File)>,
-    pub(super) committed: bool,
+    committed: bool,
 }
 
 impl ImageWriter {
     /// Makes the temporary directory `.NAME.tmp-PID-RANDOM` with mode 0700 beside `out`, and removes what a killed
-    /// writer of the same name has left there.
+    /// writer of the same name has left there; what others have left is removed when this is dropped, when nobody waits.
     ///
     /// # Errors
-    /// `out` exists, be it a dangling link, or its parent cannot be written to.
+    /// `out` exists, be it a dangling link, or is to lie in an image, or its parent cannot be written to.
     pub fn create(out: &Path) -> Result<Self, Error> {
-        Self::make(out, false)
-    }
-
-    /// The same beside an image that is there.
-    pub(super) fn beside(out: &Path) -> Result<Self, Error> {
-        Self::make(out, true)
-    }
-
-    fn make(out: &Path, may_exist: bool) -> Result<Self, Error> {
         let target = out.to_owned();
         let (parent, name) = split(out)?;
         let failed = |errno: Errno| Error::Create { path: target.clone(), source: errno.into() };
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let parent_dir = File::from(openat(CWD, &parent, flags, Mode::empty()).map_err(failed)?);
-        if !may_exist && exists(&parent_dir, &name).map_err(failed)? {
+        if exists(&parent_dir, &name).map_err(failed)? {
             return Err(Error::Exists { path: target });
         }
+        if is_image(&parent_dir, &parent) {
+            return Err(Error::WithinImage { path: target });
+        }
         // What cannot be swept is in nobody's way: its name is another one.
-        let _ = sweep_stale(&parent, &name);
+        let _ = temporary::sweep(&parent, Some(&name));
         let (temporary, dir) = make_temporary(&parent_dir, &name).map_err(failed)?;
         Ok(Self { target, parent, parent_dir, name, temporary, dir, parts: Vec::new(), committed: false })
     }
@@ -93,11 +88,6 @@ impl ImageWriter {
     /// As [`part`](Self::part); or `from` has no such part, or it cannot be read or copied.
     pub fn share(&mut self, from: &ImageDir, name: &str) -> Result<(), Error> {
         self.check_name(name)?;
-        self.take_over(from, name)
-    }
-
-    /// [`share`](Self::share), of `state` too, which then is not to be written.
-    pub(super) fn take_over(&mut self, from: &ImageDir, name: &str) -> Result<(), Error> {
         let missing = || Error::MissingPart { path: from.path().to_owned(), part: name.to_owned() };
         // Not a link, nor anything else that could be linked by its name and is no part.
         let source = from.part(name)?.ok_or_else(missing)?;
@@ -138,7 +128,7 @@ impl ImageWriter {
         self.sync_parent()
     }
 
-    pub(super) fn write_state(&mut self, state: &[u8]) -> Result<(), Error> {
+    fn write_state(&mut self, state: &[u8]) -> Result<(), Error> {
         let mut file = self.create_part(STATE)?;
         file.write_all(state).map_err(|source| self.write_error(STATE, source))?;
         self.parts.push((STATE.to_owned(), file));
@@ -146,14 +136,14 @@ impl ImageWriter {
     }
 
     /// Sees to it that everything is on disk: what is lacking then is the name.
-    pub(super) fn flush(&self) -> Result<(), Error> {
+    fn flush(&self) -> Result<(), Error> {
         for (name, part) in &self.parts {
             part.sync_all().map_err(|source| self.write_error(name, source))?;
         }
         self.dir.sync_all().map_err(|source| self.write_error(".", source))
     }
 
-    pub(super) fn sync_parent(&self) -> Result<(), Error> {
+    fn sync_parent(&self) -> Result<(), Error> {
         self.parent_dir.sync_all().map_err(|source| Error::SyncParent { path: self.target.clone(), source })
     }
 
@@ -204,9 +194,10 @@ impl ImageWriter {
 impl Drop for ImageWriter {
     fn drop(&mut self) {
         if !self.committed {
-            // Nothing can be done about a failure here; the next writer of this name sweeps.
-            let _ = fs::remove_dir_all(self.parent.join(&self.temporary));
+            // Nothing can be done about a failure here; the next writer sweeps.
+            temporary::remove(&self.dir, &self.parent.join(&self.temporary));
         }
+        let _ = temporary::sweep(&self.parent, None);
     }
 }
 
@@ -229,38 +220,11 @@ fn copy_sparse(source: &File, copy: &File) -> io::Result<()> {
     Ok(())
 }
 
-/// Removes the temporary directories that killed writers of an image `name` have left in `parent`; says how many.
-///
-/// A directory is stale if its lock can be had, for the kernel drops a lock when its owner dies. The process id in the
-/// name is for people: the id may have been given to another process since, or belong to another container.
-pub fn sweep_stale(parent: &Path, name: &OsStr) -> Result<usize, Error> {
-    let failed = |source| Error::Sweep { path: parent.to_owned(), source };
-    let prefix = temporary_prefix(name);
-    let mut swept = 0;
-    for entry in fs::read_dir(parent).map_err(failed)? {
-        let entry = entry.map_err(failed)?;
-        if is_temporary(&entry.file_name(), &prefix) && remove_if_stale(&entry.path()) {
-            swept += 1;
-        }
-    }
-    Ok(swept)
-}
-
-/// Removes the directory unless its owner lives or it cannot be told.
-fn remove_if_stale(path: &Path) -> bool {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let Ok(dir) = openat(CWD, path, flags, Mode::empty()) else { return false };
-    flock(&dir, FlockOperation::NonBlockingLockExclusive).is_ok() && fs::remove_dir_all(path).is_ok()
-}
-
 /// Makes a directory of a new name and locks it.
 fn make_temporary(parent: &File, name: &OsStr) -> Result<(OsString, File), Errno> {
     const ATTEMPTS: usize = 16;
     for _ in 0..ATTEMPTS {
-        // The standard library seeds this hasher from the system's random numbers.
-        let random = std::hash::RandomState::new().build_hasher().finish();
-        let mut temporary = temporary_prefix(name);
-        temporary.push(format!("{}-{random:016x}", std::process::id()));
+        let temporary = temporary::name(name);
         match mkdirat(parent, &temporary, Mode::RWXU) {
             Err(Errno::EXIST) => continue,
             made => made?,
@@ -286,20 +250,6 @@ fn make_temporary(parent: &File, name: &OsStr) -> Result<(OsString, File), Errno
     Err(Errno::EXIST)
 }
 
-fn temporary_prefix(name: &OsStr) -> OsString {
-    OsString::from_vec([b".", name.as_bytes(), b".tmp-"].concat())
-}
-
-/// Whether a file name is `prefix`, a process id, a dash and 16 hexadecimal digits.
-fn is_temporary(file_name: &OsStr, prefix: &OsStr) -> bool {
-    let rest = file_name.as_bytes().strip_prefix(prefix.as_bytes());
-    let Some((pid, random)) = rest.and_then(|rest| std::str::from_utf8(rest).ok()?.split_once('-')) else {
-        return false;
-    };
-    let hex = |c: char| c.is_ascii_digit() || ('a'..='f').contains(&c);
-    pid.parse::<u32>().is_ok() && random.len() == 16 && random.chars().all(hex)
-}
-
 /// Whether `name` can be a part of an image: plain, and no path.
 pub(super) fn is_part_name(name: &str) -> bool {
     let allowed = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
@@ -313,6 +263,13 @@ fn split(out: &Path) -> Result<(PathBuf, OsString), Error> {
     };
     let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
     Ok((parent.to_owned(), name.to_owned()))
+}
+
+/// Whether the directory is an image's: then a directory in it would be neither the image's nor carried along with it.
+fn is_image(dir: &File, path: &Path) -> bool {
+    let Ok(Some((state, _))) = open_part(dir, path, STATE) else { return false };
+    let mut magic = [0; MAGIC.len()];
+    state.read_exact_at(&mut magic, 0).is_ok() && magic == MAGIC
 }
 
 fn exists(parent: &File, name: &OsStr) -> Result<bool, Errno> {

@@ -112,31 +112,83 @@ fn two_writers_of_one_name_do_not_disturb_each_other() {
     assert_eq!(names(parent.path()), ["warm"]);
 }
 
+/// Of writers of any name: a pipeline uses a new one each time.
 #[test]
 fn left_overs_are_swept_and_nothing_else() {
     let parent = tempfile::tempdir().unwrap();
     let live = ImageWriter::create(&parent.path().join("warm")).unwrap();
     let own = names(parent.path()).remove(0);
-    let stale = ".warm.tmp-4294967295-0123456789abcdef";
-    let strangers = [
+    let stale = [".warm.tmp-4294967295-0123456789abcdef", ".other.tmp-1-0123456789abcdef"];
+    let not_stale = [
         ".warm.tmp-1-0123456789abcdeg",
         ".warm.tmp-1-0123456789abcde",
         ".warm.tmp-x-0123456789abcdef",
-        ".warmer.tmp-1-0123456789abcdef",
+        ".tmp-1-0123456789abcdef",
         "warm.tmp-1-0123456789abcdef",
     ];
-    for name in strangers.iter().chain([&stale]) {
+    // No writer of ours puts such things there.
+    let strangers = [".a.tmp-1-0123456789abcdef", ".b.tmp-1-0123456789abcdef", ".c.tmp-1-0123456789abcdef"];
+    for name in not_stale.iter().chain(&stale).chain(&strangers) {
         fs::create_dir(parent.path().join(name)).unwrap();
         fs::write(parent.path().join(name).join("memory"), "x").unwrap();
     }
-    symlink(strangers[0], parent.path().join(".warm.tmp-1-1111111111111111")).unwrap();
-    assert_eq!(sweep_stale(parent.path(), "warm".as_ref()).unwrap(), 1);
+    fs::create_dir(parent.path().join(strangers[0]).join("child")).unwrap();
+    symlink("memory", parent.path().join(strangers[1]).join("state")).unwrap();
+    fs::write(parent.path().join(strangers[2]).join("with spaces"), "x").unwrap();
+    symlink(not_stale[0], parent.path().join(".warm.tmp-1-1111111111111111")).unwrap();
+    assert_eq!(sweep_stale(parent.path()).unwrap(), stale.len());
     let left = names(parent.path());
-    assert!(!left.contains(&stale.to_owned()) && left.contains(&own));
-    assert_eq!(left.len(), strangers.len() + 2);
+    assert!(stale.iter().all(|name| !left.contains(&(*name).to_owned())) && left.contains(&own));
+    assert_eq!(left.len(), not_stale.len() + strangers.len() + 2);
+    assert!(strangers.iter().all(|name| parent.path().join(name).join("memory").exists()));
     drop(live);
-    assert_eq!(names(parent.path()).len(), strangers.len() + 1);
-    assert!(matches!(sweep_stale(&parent.path().join("none"), "warm".as_ref()), Err(Error::Sweep { .. })));
+    assert_eq!(names(parent.path()).len(), not_stale.len() + strangers.len() + 1);
+    assert!(matches!(sweep_stale(&parent.path().join("none")), Err(Error::Sweep { .. })));
+}
+
+/// Its own name's at once, for the room that they take; the others' once nobody waits for it.
+#[test]
+fn a_writer_sweeps_for_others_when_it_is_done() {
+    let parent = tempfile::tempdir().unwrap();
+    let (own, other) = (".warm.tmp-1-0123456789abcdef", ".other.tmp-1-0123456789abcdef");
+    for name in [own, other] {
+        fs::create_dir(parent.path().join(name)).unwrap();
+    }
+    let writer = ImageWriter::create(&parent.path().join("warm")).unwrap();
+    assert!(!parent.path().join(own).exists() && parent.path().join(other).exists());
+    writer.commit(b"").unwrap();
+    assert_eq!(names(parent.path()), ["warm"]);
+}
+
+/// The temporary name is longer than the name, and a file's name has an end.
+#[test]
+fn the_longest_name_that_a_file_can_have_is_one_for_an_image() {
+    let parent = tempfile::tempdir().unwrap();
+    for name in ["x".repeat(228), "x".repeat(255), "\u{e9}".repeat(127)] {
+        let out = parent.path().join(&name);
+        ImageWriter::create(&out).unwrap().commit(b"").unwrap();
+        assert_eq!(names(parent.path()), [name.as_str()]);
+        let stale = temporary::name(name.as_ref());
+        assert!(stale.len() <= 255 && stale.to_str().is_some());
+        fs::create_dir(parent.path().join(&stale)).unwrap();
+        fs::remove_dir_all(&out).unwrap();
+        drop(ImageWriter::create(&out).unwrap());
+        assert!(names(parent.path()).is_empty());
+    }
+}
+
+#[test]
+fn an_image_within_an_image_is_refused() {
+    let parent = tempfile::tempdir().unwrap();
+    let out = parent.path().join("warm");
+    ImageWriter::create(&out).unwrap().commit(b"REKINDLE and so on").unwrap();
+    let error = ImageWriter::create(&out.join("child")).unwrap_err();
+    assert!(matches!(error, Error::WithinImage { .. }), "{error:?}");
+    assert_eq!(error.kind(), ErrorKind::Refused);
+    assert_eq!(names(&out), ["state"]);
+    // A file of that name does not make an image of a directory.
+    fs::write(parent.path().join("state"), "of something else").unwrap();
+    ImageWriter::create(&parent.path().join("other")).unwrap().commit(b"").unwrap();
 }
 
 #[test]
@@ -160,7 +212,7 @@ fn part_names_are_plain_and_serve_once() {
 #[test]
 fn a_directory_that_cannot_be_written_says_why() {
     let parent = tempfile::tempdir().unwrap();
-    let out = parent.path().join("x".repeat(250));
+    let out = parent.path().join("x".repeat(256));
     let error = ImageWriter::create(&out).unwrap_err();
     assert!(
         matches!(&error, Error::Create { source, .. } if source.kind() == io::ErrorKind::InvalidFilename)

@@ -98,7 +98,7 @@ fn a_disk_that_is_not_what_it_was_is_named_at_a_restore() {
     let path = here.path("disk");
     disk(&path, 4096);
     let image = Image::bake(here.path("image"), &["--memory", "32M", "--rng", "--disk", &root(&path, "")]);
-    let restore = || rekindle(["restore".as_ref(), image.path().as_os_str()]);
+    let restore = || rekindle(args!["restore", image.path(), "--trust-paths"]);
     let before = image.fingerprint();
     let mut vm = Vm::restore(&image);
     assert_eq!(vm.ask("echo alive"), "ok alive");
@@ -157,7 +157,8 @@ fn a_base_that_is_not_what_it_was_is_named_at_a_restore() {
         Image::bake(here.path("image"), &["--memory", "32M", "--disk", &over, "--overlay-dir", &place]);
     let restore = |more: &[&str]| {
         let args = ["restore".into(), image.path().to_string_lossy().into_owned()];
-        Launch::new(args).args(["--overlay-dir", &place]).args(more)
+        let trust: &[&str] = if more.is_empty() { &["--trust-paths"] } else { &[] };
+        Launch::new(args).args(["--overlay-dir", &place]).args(trust).args(more)
     };
     let mut clones = [restore(&[]).vm(), restore(&[]).vm()];
     for clone in &mut clones {
@@ -189,7 +190,7 @@ fn an_overlay_that_is_not_what_it_was_is_damage() {
         Image::bake(here.path("image"), &["--memory", "32M", "--disk", &over, "--overlay-dir", &place]);
     image.verifies();
     let restore =
-        |image: &Image| rekindle(["restore", &image.path().to_string_lossy(), "--overlay-dir", &place]);
+        |image: &Image| rekindle(args!["restore", image.path(), "--overlay-dir", &place, "--trust-paths"]);
     let verify = |image: &Image| rekindle(["verify".as_ref(), image.path().as_os_str()]);
 
     let flipped = image.copy_to(here.path("flipped"));

@@ -16,6 +16,7 @@ mod nets;
 mod packed;
 mod signals;
 mod table;
+mod trust;
 mod usage;
 mod vsock;
 
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
         control::cases(),
         signals::cases(),
         vsock::cases(),
+        trust::cases(),
     ];
     rekindle_tests::main(cases.into_iter().flatten().collect(), 2)
 }

@@ -15,6 +15,7 @@ pub(crate) fn cases() -> Vec<Case> {
             an_image_that_was_packed_and_unpacked_is_the_same_and_runs,
             a_packed_image_is_not_mapped_and_the_remedy_is_named,
             a_pack_that_is_not_what_it_was_is_refused,
+            what_is_no_part_of_an_image_is_left_out_by_name,
         ]
     )
 }
@@ -43,10 +44,35 @@ fn a_packed_image_is_not_mapped_and_the_remedy_is_named() {
     rekindle(args!["pack", image.path(), "--out", here.path("packed")]).ok();
     let mapped = rekindle(args!["restore", here.path("packed"), "--memory-mode", "mmap"]);
     mapped.fails(1, &["is packed", "--memory-mode lazy", "rekindle unpack"]);
+    // Without the option it is delivered.
+    let mut vm = Vm::restore(here.path("packed"));
+    assert_eq!(vm.ask("verify"), "ok verified 8 MiB seed 1");
+    vm.stop();
     let twice = rekindle(args!["pack", here.path("packed"), "--out", here.path("twice")]);
     twice.fails(2, &["is packed already", "rekindle inspect"]);
     let over = rekindle(args!["pack", image.path(), "--out", here.path("packed")]);
     over.fails(1, &["exists already"]);
+}
+
+fn what_is_no_part_of_an_image_is_left_out_by_name() {
+    let here = Scratch::new();
+    let image = Image::bake(here.path("image"), &["--memory", "32M"]);
+    let packed = rekindle(args!["pack", image.path(), "--out", here.path("plain")]);
+    assert_eq!(packed.stderr, "");
+    packed.ok();
+    fs::create_dir(image.path().join("child")).expect("it is ours");
+    fs::write(image.path().join("a name"), "mine").expect("it is ours");
+    let packed = rekindle(args!["pack", image.path(), "--out", here.path("packed")]);
+    assert!(packed.stderr.contains("left out, because no part of an image: `a name`, `child`"), "{packed:?}");
+    packed.ok();
+    let within = rekindle(args!["pack", image.path(), "--out", image.path().join("within")]);
+    within.fails(1, &["lies within another image", "a name beside the other image"]);
+    assert!(!image.path().join("within").exists() && image.path().join("child").exists());
+
+    let said = rekindle(args!["verify", "--json", here.path("packed")]);
+    let said: serde_json::Value = serde_json::from_str(&said.stdout).expect("it is JSON");
+    assert_eq!((&said["vcpus"], &said["memory_bytes"]), (&1.into(), &(32 << 20).into()));
+    assert!(said["data_bytes"].as_u64() > Some(8 << 20), "{said}");
 }
 
 fn a_pack_that_is_not_what_it_was_is_refused() {

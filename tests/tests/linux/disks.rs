@@ -115,6 +115,7 @@ pub(crate) fn restore(image: &Image, overlays: &Path) -> Launch {
     Launch::new([
         OsString::from("restore"),
         image.path().into(),
+        "--trust-paths".into(),
         "--overlay-dir".into(),
         overlays.as_os_str().to_owned(),
     ])

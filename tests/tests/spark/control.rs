@@ -1,9 +1,11 @@
 //! The verbs on a running VM.
 
+use std::ffi::OsString;
 use std::fs::File;
+use std::time::Duration;
 
 use rekindle_tests::proc::Holdings;
-use rekindle_tests::{Case, Launch, Scratch, Vm, cases, verbs};
+use rekindle_tests::{Case, Image, Launch, Scratch, Vm, cases, verbs};
 use rustix::process::Signal;
 
 use crate::KVM;
@@ -16,6 +18,7 @@ pub(crate) fn cases() -> Vec<Case> {
             pause_and_resume_can_be_said_twice,
             a_snapshot_leaves_the_guest_as_it_was_asked_to,
             stop_ends_a_vm_running_or_paused,
+            a_restored_guest_waits_to_be_resumed_if_asked_to,
             signals_end_a_vm_with_code_0,
             ctrl_alt_del_is_pressed,
             twenty_snapshots_leak_nothing,
@@ -80,6 +83,37 @@ fn stop_ends_a_vm_running_or_paused() {
         let done = vm.wait_exit();
         assert_eq!(done.code, Some(0));
         assert_eq!(done.stderr, "rekindle: the VM was ended by request\n");
+    }
+}
+
+fn a_restored_guest_waits_to_be_resumed_if_asked_to() {
+    let here = Scratch::new();
+    let image = Image::bake(here.path("image"), &["--memory", "32M"]);
+    for mode in ["mmap", "lazy"] {
+        let restore = || {
+            let args = ["--paused", "--memory-mode", mode].map(OsString::from);
+            Launch::new([OsString::from("restore"), image.path().into()]).args(args)
+        };
+        let mut vm = restore().vm();
+        vm.serves();
+        assert_eq!(state(&vm), "Paused");
+        vm.send("echo patience");
+        std::thread::sleep(Duration::from_millis(100));
+        assert_eq!(vm.stdout.text(), "", "{mode}: it runs");
+        // What is paused can be saved, and what was saved is the same guest.
+        let again = verbs::snapshot(&vm, here.path(format!("again-{mode}")));
+        assert_eq!(state(&vm), "Paused");
+        verbs::resume(&vm).ok();
+        vm.expect("ok patience\n");
+        assert_eq!(vm.ask("verify"), "ok verified 8 MiB seed 1");
+        vm.stop();
+        let mut vm = Vm::restore(&again);
+        assert_eq!(vm.ask("verify"), "ok verified 8 MiB seed 1");
+        vm.stop();
+        let mut vm = restore().vm();
+        vm.serves();
+        verbs::stop(&vm).ok();
+        assert_eq!(vm.wait_exit().code, Some(0));
     }
 }
 

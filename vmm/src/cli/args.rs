@@ -203,7 +203,8 @@ pub(super) struct RestoreArgs {
     #[arg(value_name = "IMAGE")]
     image: PathBuf,
     /// How memory comes back: mmap reads pages from the image as the guest touches them, and never writes the image;
-    /// lazy has them delivered, by a thread of this process or by a page server [default: mmap, with --pages lazy]
+    /// lazy has them delivered, by a thread of this process or by a page server [default: mmap; lazy with --pages, and
+    /// for a packed image]
     #[arg(long, value_name = "MODE", value_parser = value::text::<MemoryMode>)]
     memory_mode: Option<MemoryMode>,
     /// Unix socket of the page server that delivers memory; of the image, `state` has to be here
@@ -237,6 +238,9 @@ pub(super) struct RestoreArgs {
     /// Unix socket to serve the control API on, removed at the end [default: no API]
     #[arg(long, value_name = "PATH")]
     api_socket: Option<PathBuf>,
+    /// Leave the guest paused until `rekindle resume` on the control API
+    #[arg(long)]
+    paused: bool,
     /// Write the time that each phase took, in microseconds, as JSON to a file, or to stdout with `-`, where the
     /// console of --serial stdio goes as well [default: no report]
     #[arg(long, value_name = "PATH|-", allow_hyphen_values = true, value_parser = value::report())]
@@ -253,8 +257,8 @@ impl TryFrom<RestoreArgs> for RestoreConfig {
         let memory = MemoryConfig::new(*memory_mode, pages.clone(), *pages_timeout, trace.clone())?;
         let (image, prefetch, record) = (image.clone(), *prefetch, *record);
         let (serial, overrides) = (args.serial.unwrap_or_default(), args.overrides.into_config()?);
-        let (report, api_socket) = (args.report, args.api_socket);
-        Ok(Self { image, memory, prefetch, record, serial, overrides, report, api_socket })
+        let (report, api_socket, paused) = (args.report, args.api_socket, args.paused);
+        Self { image, memory, prefetch, record, serial, overrides, report, api_socket, paused }.checked()
     }
 }
 
@@ -304,6 +308,9 @@ pub(super) struct VerifyArgs {
     /// Image to check
     #[arg(value_name = "IMAGE")]
     pub(super) image: PathBuf,
+    /// Print one JSON document instead of a line
+    #[arg(long)]
+    pub(super) json: bool,
 }
 
 /// For `pack` and `unpack`.

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::{CommandFactory, Parser};
 use vmm::config::{
     BakeConfig, BootConfig, DeviceOverrides, DevicesConfig, DiskConfig, DiskId, GuestCid, KernelConfig,
-    MemoryConfig, MemorySize, OverlayDir, RateLimitConfig, ReadyConfig, ReportTarget, RestoreConfig,
-    SerialConfig, Switch, Timeout, VmConfig, VsockConfig,
+    MemoryConfig, MemorySize, OverlayDir, PathTrust, RateLimitConfig, ReadyConfig, ReportTarget,
+    RestoreConfig, SerialConfig, Switch, Timeout, VmConfig, VsockConfig,
 };
 
 use super::args::{Cli, Command};
@@ -149,6 +149,10 @@ fn bake_and_restore() {
         "uds=w",
         "--overlay-dir",
         "o",
+        "--disk-root",
+        "d",
+        "--disk-root",
+        "e",
     ];
     let Ok(Command::Restore(args)) = parse(&line) else { panic!() };
     let expected = RestoreConfig {
@@ -162,13 +166,30 @@ fn bake_and_restore() {
             nets: [("eth0".parse().unwrap(), "t1".parse().unwrap())].into(),
             vsock: Some("w".into()),
             overlay_dir: OverlayDir("o".into()),
+            trust: PathTrust::Beneath(vec!["d".into(), "e".into()]),
         },
         report: Some(ReportTarget::Stdout),
         api_socket: Some("s".into()),
+        paused: false,
     };
     assert_eq!(RestoreConfig::try_from(args).unwrap(), expected);
     let Ok(Command::Restore(args)) = parse(&["restore", "warm"]) else { panic!() };
-    assert_eq!(RestoreConfig::try_from(args).unwrap().serial, SerialConfig::Stdio);
+    let plain = RestoreConfig::try_from(args).unwrap();
+    assert_eq!((plain.serial, plain.memory), (SerialConfig::Stdio, MemoryConfig::AsKept));
+    assert_eq!(plain.overrides.trust, PathTrust::Named);
+    let Ok(Command::Restore(args)) = parse(&["restore", "warm", "--trust-paths"]) else { panic!() };
+    assert_eq!(RestoreConfig::try_from(args).unwrap().overrides.trust, PathTrust::All);
+    let refused: [(&[&str], &str); 4] = [
+        (&["--paused"], "--api-socket"),
+        (&["--paused", "--api-socket", "s", "--record"], "--record"),
+        (&["--trust-paths", "--disk-root", "d"], "give one of them"),
+        (&["--disk-root", ""], "empty path"),
+    ];
+    for (options, says) in refused {
+        let Ok(Command::Restore(args)) = parse(&[&["restore", "warm"], options].concat()) else { panic!() };
+        let error = RestoreConfig::try_from(args).unwrap_err().to_string();
+        assert!(error.contains(says), "{error}");
+    }
 }
 
 #[test]

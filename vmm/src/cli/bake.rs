@@ -9,7 +9,7 @@ use vmm::device::serial::{ConsoleTap, ReadyPattern};
 use vmm::lifecycle::StopReason;
 use vmm::machine::{Guest, Halted, PausedVm, Reclaimed};
 use vmm::snapshot::{self, Haste};
-use vmm::supervisor::Ending;
+use vmm::supervisor::{Ending, Start};
 
 use super::args::BakeArgs;
 use super::console_tail::ConsoleTail;
@@ -36,7 +36,7 @@ pub(super) fn run(args: BakeArgs) -> Result<()> {
     let shows_console = session.shows_console();
     let machine = guest.boot(session.connections(Some(tail.watch(pattern)), armed)?)?;
     let deadline = Instant::now() + timeout.get();
-    let ending = session.run(machine, Some(deadline), None)?;
+    let ending = session.run(machine, Start::Running, Some(deadline), None)?;
     if !shows_console && is_failure(&ending) {
         tail.show();
     }

@@ -3,6 +3,7 @@
 use anyhow::Result;
 use vmm::config::BootConfig;
 use vmm::machine::Guest;
+use vmm::supervisor::Start;
 
 use super::args::BootArgs;
 use super::ended;
@@ -14,5 +15,5 @@ pub(super) fn run(args: BootArgs) -> Result<()> {
     let guest = Guest::open(&vm)?;
     let mut session = Session::new(vm.serial, api_socket)?;
     let machine = guest.boot(session.connections(None, false)?)?;
-    ended::result(session.run(machine, None, None)?)
+    ended::result(session.run(machine, Start::Running, None, None)?)
 }

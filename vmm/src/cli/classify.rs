@@ -9,7 +9,7 @@ use rustix::io::Errno;
 use snapshot_format::{ErrorKind, dir, working_set};
 use vmm::device::virtio;
 use vmm::device::virtio::transport::Busy;
-use vmm::device::virtio::{blk, net, vsock};
+use vmm::device::virtio::{Outside, blk, net, vsock};
 use vmm::memory::lazy;
 use vmm::{config, control, machine, restore, snapshot, socket, supervisor, vcpu};
 
@@ -112,6 +112,10 @@ fn meaning(error: &(dyn Error + 'static)) -> Option<(Exit, Option<String>)> {
         let hint = "it is only a hint: remove the file `working-set`, or record it again";
         return Some((of_format(error.kind()), Some(hint.to_owned())));
     }
+    if let Some(restore::record::Error::Store(dir::Error::Write { .. })) = error.downcast_ref() {
+        let hint = "--record writes to the image's directory: see to it that you may, or record in a copy";
+        return Some((Exit::Failed, Some(hint.to_owned())));
+    }
     if let Some(error) = error.downcast_ref::<snapshot::Error>() {
         return Some((Exit::Failed, error.hint().map(str::to_owned)));
     }
@@ -195,8 +199,11 @@ fn of_restore(error: &restore::Error) -> Option<(Exit, Option<String>)> {
 
 fn of_directory(error: &dir::Error) -> (Exit, Option<String>) {
     if let dir::Error::Packed { .. } = error {
-        let hint = "restore it with --memory-mode lazy, or `rekindle unpack` it first";
+        let hint = "restore it with --memory-mode lazy, or without the option, or `rekindle unpack` it first";
         return (Exit::Failed, Some(hint.to_owned()));
+    }
+    if let dir::Error::WithinImage { .. } = error {
+        return (Exit::Failed, Some("give --out a name beside the other image".to_owned()));
     }
     let cause = error.source().and_then(|cause| cause.downcast_ref());
     (of_format(error.kind()), cause.and_then(path_hint))
@@ -223,6 +230,7 @@ fn of_virtio(error: &virtio::Error) -> (Exit, Option<String>) {
         virtio::Error::NoSuchDisk { .. } | virtio::Error::NoSuchNet { .. } | virtio::Error::NoVsock => {
             (Exit::Usage, Some("`rekindle inspect` shows the devices of an image".to_owned()))
         }
+        virtio::Error::Untrusted { outside } => (Exit::Usage, Some(trust_hint(outside))),
         virtio::Error::TooMany { .. } => (Exit::Usage, Some("leave some out".to_owned())),
         virtio::Error::Restore { .. } | virtio::Error::SameSlot { .. } => (Exit::Damaged, None),
         virtio::Error::Disk { id, source } => of_disk(id, source),
@@ -230,6 +238,17 @@ fn of_virtio(error: &virtio::Error) -> (Exit, Option<String>) {
         virtio::Error::Vsock(error) => of_vsock(error),
         virtio::Error::SetUp(_) => (Exit::Failed, None),
     }
+}
+
+/// What to add to the command line. What checks that a disk is as it was comes first.
+fn trust_hint(outside: &[Outside]) -> String {
+    let options: Vec<String> = outside.iter().map(Outside::option).collect();
+    let has_disk = outside.iter().any(|outside| matches!(outside, Outside::Disk { .. }));
+    let root = if has_disk { ", or --disk-root DIR for disks beneath DIR" } else { "" };
+    format!(
+        "give --trust-paths if whoever made the image may choose what it uses here{root}; or name each yourself: `{}`",
+        options.join(" ")
+    )
 }
 
 fn of_disk(id: &str, error: &blk::Error) -> (Exit, Option<String>) {
@@ -242,6 +261,9 @@ fn of_disk(id: &str, error: &blk::Error) -> (Exit, Option<String>) {
             format!(
                 "see to it that you may read it, and write to it; `--disk {id}=PATH,readonly` is for a guest that boots and never writes"
             )
+        }
+        blk::Error::Untrusted { .. } | blk::Error::LeadsOut { .. } => {
+            return (Exit::Usage, Some(format!("name the file that it is to have: `--disk {id}=PATH`")));
         }
         blk::Error::Overlay { .. } => "name another directory with --overlay-dir".to_owned(),
         blk::Error::Kind { .. } => "give a raw disk image, or a block device".to_owned(),

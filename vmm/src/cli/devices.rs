@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use clap::Args;
 use vmm::config::{
     DeviceOverrides, DevicesConfig, DiskConfig, DiskPath, Error, NetConfig, NetOverride, OverlayDir,
-    VsockConfig, VsockPath,
+    PathTrust, VsockConfig, VsockPath,
 };
 
 use super::value;
@@ -74,25 +74,35 @@ impl From<OverlayDirArg> for OverlayDir {
 #[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "In place of what the image records")]
 pub(super) struct OverrideArgs {
-    /// Another file or block device for a disk, or for the base of an overlay, as long as the one of the image; its
-    /// contents must fit the guest's memory [repeatable; default: the recorded file, which must not have changed since]
+    /// The file or block device for a disk, or for the base of an overlay, as long as the one of the image; its
+    /// contents must fit the guest's memory [repeatable; default: the recorded file, which must not have changed since,
+    /// if --disk-root or --trust-paths allows it]
     #[arg(long, value_name = "ID=PATH", value_parser = value::disk_path())]
     disk: Vec<DiskPath>,
-    /// Another TAP for a network interface. Either way the guest is asked to announce itself [repeatable; default: the
-    /// recorded TAP]
+    /// The TAP for a network interface. Either way the guest is asked to announce itself [repeatable; default: the
+    /// recorded TAP, if --trust-paths allows it]
     #[arg(long, value_name = "ID=tap:NAME", value_parser = value::text::<NetOverride>)]
     net: Vec<NetOverride>,
-    /// Another path for the host's socket of the vsock device: each clone that runs needs one of its own [default:
-    /// the recorded path]
+    /// The path for the host's socket of the vsock device: each clone that runs needs one of its own [default:
+    /// the recorded path, if --trust-paths allows it]
     #[arg(long, value_name = "uds=PATH", value_parser = value::vsock_path())]
     vsock: Option<VsockPath>,
+    /// Use the disks, TAPs and sockets that the image records: for an image whose maker may choose files of yours for
+    /// its guest to read and write [default: each has to be named]
+    #[arg(long)]
+    trust_paths: bool,
+    /// Use the disks that the image records if they lie beneath this directory, without a link that leads out of it
+    /// [repeatable; default: each has to be named]
+    #[arg(long, value_name = "DIR")]
+    disk_root: Vec<PathBuf>,
     #[command(flatten)]
     overlay_dir: OverlayDirArg,
 }
 
 impl OverrideArgs {
     pub(super) fn into_config(self) -> Result<DeviceOverrides, Error> {
-        let Self { disk, overlay_dir, net, vsock } = self;
-        DeviceOverrides::new(disk, overlay_dir.into(), net, vsock)
+        let Self { disk, overlay_dir, net, vsock, trust_paths, disk_root } = self;
+        let trust = PathTrust::new(trust_paths, disk_root)?;
+        DeviceOverrides::new(disk, overlay_dir.into(), net, vsock, trust)
     }
 }

@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 use vmm::config::{MemoryConfig, ReportTarget, RestoreConfig};
 use vmm::restore::{self, Delivery, Recording, Report};
+use vmm::supervisor::Start;
 
 use super::args::RestoreArgs;
 use super::ended;
@@ -16,8 +17,17 @@ use super::written::Written;
 
 /// Brings a guest back from an image and runs it until it ends.
 pub(super) fn run(args: RestoreArgs) -> Result<()> {
-    let RestoreConfig { image, memory, prefetch, record, serial, overrides, report: target, api_socket } =
-        RestoreConfig::try_from(args)?;
+    let RestoreConfig {
+        image,
+        memory,
+        prefetch,
+        record,
+        serial,
+        overrides,
+        report: target,
+        api_socket,
+        paused,
+    } = RestoreConfig::try_from(args)?;
     vmm::guard_mapped_files().context("cannot handle SIGBUS")?;
     let mut session = Session::of_image(serial, api_socket, &image)?;
     let mut report = Report::default();
@@ -25,11 +35,11 @@ pub(super) fn run(args: RestoreArgs) -> Result<()> {
     if !prefetch.is_on() {
         plan.without_prefetch();
     }
-    let recording = record.map(|time| plan.record(time.get()));
+    let recording = record.map(|time| plan.record(time.get())).transpose()?;
     let target = target.map(|target| Target::open(target, &image)).transpose()?;
     let connections = session.connections(None, false)?;
-    let machine = match memory {
-        MemoryConfig::Mmap => plan.restore(connections, &mut report)?,
+    let machine = match memory.of_image(plan.is_packed()) {
+        MemoryConfig::Mmap | MemoryConfig::AsKept => plan.restore(connections, &mut report)?,
         MemoryConfig::Lazy { server, timeout, trace } => {
             let server = pages::server(server, &image, trace.as_deref())?;
             let delivery = Delivery { server, timeout: timeout.get() };
@@ -44,7 +54,8 @@ pub(super) fn run(args: RestoreArgs) -> Result<()> {
         );
     }
     let tell = target.map(|target| Box::new(move || target.write(&image, &report)) as Box<dyn FnOnce()>);
-    let ending = session.run(machine, None, tell).map_err(ended::blame_image)?;
+    let start = if paused { Start::Paused } else { Start::Running };
+    let ending = session.run(machine, start, None, tell).map_err(ended::blame_image)?;
     let recorded = recording.map(Recording::finish).transpose();
     ended::result(ending)?;
     recorded.context("no working set was recorded").map(drop)

@@ -13,7 +13,7 @@ use vmm::config::SerialConfig;
 use vmm::control::{ControlSocket, Mailbox, Server};
 use vmm::device::serial::ConsoleTap;
 use vmm::machine::{Connections, PausedVm};
-use vmm::supervisor::{self, Ending, Filter, Input, Passed, Signals, Watch};
+use vmm::supervisor::{self, Ending, Filter, Input, Passed, Signals, Start, Watch};
 
 use super::terminal::{EscapeFilter, RawMode, is_in_background};
 use super::written::Written;
@@ -69,6 +69,7 @@ impl Session {
     pub(super) fn run(
         &mut self,
         vm: PausedVm,
+        start: Start,
         deadline: Option<Instant>,
         on_running: Option<Box<dyn FnOnce()>>,
     ) -> Result<Ending> {
@@ -84,7 +85,7 @@ impl Session {
         let raw = if self.input.is_some() { raw_terminal()? } else { None };
         let filter = raw.is_some().then(|| Box::new(Keys::default()) as Box<dyn Filter>);
         let input = self.input.take().map(|source| Input { source, filter });
-        let ending = supervisor::run(vm, Watch { signals, input, mailbox, deadline, on_running });
+        let ending = supervisor::run(vm, Watch { start, signals, input, mailbox, deadline, on_running });
         drop(server);
         drop(raw);
         Ok(ending?)

@@ -73,6 +73,37 @@ impl DevicesConfig {
     }
 }
 
+/// What an image may use of the host that the user has not named. Every path and name in it was chosen by the image's
+/// writer, who need not be the user.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum PathTrust {
+    /// Nothing.
+    #[default]
+    Named,
+    /// Disks whose recorded paths lie beneath one of these directories.
+    Beneath(Vec<PathBuf>),
+    /// All that it records.
+    All,
+}
+
+impl PathTrust {
+    /// Takes what was typed.
+    ///
+    /// # Errors
+    /// An empty path, or directories where all is trusted.
+    pub fn new(all: bool, roots: Vec<PathBuf>) -> Result<Self, Error> {
+        if roots.iter().any(|root| root.as_os_str().is_empty()) {
+            return Err(Error::EmptyPath { what: "the directory of disks" });
+        }
+        match (all, roots.is_empty()) {
+            (true, true) => Ok(Self::All),
+            (true, false) => Err(Error::TrustTwice),
+            (false, true) => Ok(Self::Named),
+            (false, false) => Ok(Self::Beneath(roots)),
+        }
+    }
+}
+
 /// What a restored guest's devices use of the host in place of what the image says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DeviceOverrides {
@@ -84,6 +115,8 @@ pub struct DeviceOverrides {
     pub nets: BTreeMap<NetId, TapName>,
     /// The host's socket for the socket device.
     pub vsock: Option<PathBuf>,
+    /// What the image may use of the host beside these.
+    pub trust: PathTrust,
 }
 
 impl DeviceOverrides {
@@ -96,6 +129,7 @@ impl DeviceOverrides {
         overlay_dir: OverlayDir,
         nets: Vec<NetOverride>,
         vsock: Option<VsockPath>,
+        trust: PathTrust,
     ) -> Result<Self, Error> {
         unique(disks.iter().map(|disk| &disk.id))?;
         unique_nets(nets.iter().map(|net| (&net.id, &net.tap)))?;
@@ -104,6 +138,7 @@ impl DeviceOverrides {
             overlay_dir,
             nets: nets.into_iter().map(|NetOverride { id, tap }| (id, tap)).collect(),
             vsock: vsock.map(|VsockPath(path)| path),
+            trust,
         })
     }
 }

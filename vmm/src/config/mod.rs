@@ -19,7 +19,7 @@ mod vsock;
 pub use bake::{BakeConfig, ReadyConfig, ReadyPattern};
 pub use boot::{BootConfig, KernelConfig, VmConfig};
 pub use cpus::CpuCount;
-pub use devices::{DeviceOverrides, DevicesConfig, OverlayDir};
+pub use devices::{DeviceOverrides, DevicesConfig, OverlayDir, PathTrust};
 pub use disk::{DiskConfig, DiskId, DiskPath};
 pub use duration::{PagesTimeout, ReclaimLimit, RecordTime, Timeout};
 pub use memory::MemorySize;
@@ -105,6 +105,9 @@ pub enum Error {
         /// The name.
         id: String,
     },
+    /// Directories whose disks are trusted where everything is.
+    #[error("--trust-paths trusts all paths, those beneath a --disk-root too; give one of them")]
+    TrustTwice,
     /// Not a CID and a path.
     #[error("vsock `{value}` is not cid=N,uds=PATH; write for example cid=3,uds=vm.vsock")]
     VsockSyntax {
@@ -255,6 +258,14 @@ pub enum Error {
         /// What was given.
         value: String,
     },
+    /// Nobody could let the guest run.
+    #[error("--paused leaves the guest to `rekindle resume`; give it an --api-socket as well")]
+    PausedForEver,
+    /// A time that would pass while nothing is to be seen.
+    #[error(
+        "--record watches a guest from its first instruction on, and --paused has it stand still; give one of them"
+    )]
+    PausedRecord,
     /// Memory is mapped, and nobody delivers it.
     #[error("{option} is of no use where memory is mapped; give --memory-mode lazy as well, or leave it out")]
     NobodyDelivers {

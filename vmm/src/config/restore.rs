@@ -32,6 +32,8 @@ impl FromStr for MemoryMode {
 /// How the guest's memory comes back, and who brings it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MemoryConfig {
+    /// As [`MemoryMode::Mmap`] if the image has its memory as a file, and as [`MemoryMode::Lazy`] if it has it packed.
+    AsKept,
     /// As [`MemoryMode::Mmap`].
     Mmap,
     /// As [`MemoryMode::Lazy`].
@@ -59,6 +61,9 @@ impl MemoryConfig {
         if server.as_ref().is_some_and(|path| path.as_os_str().is_empty()) {
             return Err(Error::EmptyPath { what: "the page server's socket" });
         }
+        if (mode, &server, timeout, &trace) == (None, &None, None, &None) {
+            return Ok(Self::AsKept);
+        }
         let mode = mode.unwrap_or(if server.is_some() { MemoryMode::Lazy } else { MemoryMode::Mmap });
         let option = match (&server, &timeout, &trace) {
             (Some(_), _, _) => "--pages",
@@ -71,6 +76,20 @@ impl MemoryConfig {
             MemoryMode::Mmap => Err(Error::NobodyDelivers { option }),
             MemoryMode::Lazy if server.is_some() && trace.is_some() => Err(Error::TraceElsewhere),
             MemoryMode::Lazy => Ok(Self::Lazy { server, timeout: timeout.unwrap_or_default(), trace }),
+        }
+    }
+}
+
+impl MemoryConfig {
+    /// What it comes to for an image whose memory is packed or not.
+    #[must_use]
+    pub fn of_image(self, is_packed: bool) -> Self {
+        match self {
+            Self::AsKept if is_packed => {
+                Self::Lazy { server: None, timeout: PagesTimeout::default(), trace: None }
+            }
+            Self::AsKept => Self::Mmap,
+            chosen => chosen,
         }
     }
 }
@@ -143,4 +162,20 @@ pub struct RestoreConfig {
     pub report: Option<ReportTarget>,
     /// Where the control API listens; `None` for no API.
     pub api_socket: Option<PathBuf>,
+    /// Whether the guest stands still until it is resumed by the control API.
+    pub paused: bool,
+}
+
+impl RestoreConfig {
+    /// Takes what goes together, and nothing else.
+    ///
+    /// # Errors
+    /// A guest that stands still, and nobody who could resume it, or whose first pages are to be watched.
+    pub fn checked(self) -> Result<Self, Error> {
+        match (self.paused, &self.api_socket, &self.record) {
+            (true, None, _) => Err(Error::PausedForEver),
+            (true, _, Some(_)) => Err(Error::PausedRecord),
+            _ => Ok(self),
+        }
+    }
 }

@@ -77,9 +77,20 @@ fn what_is_not_a_socket_is_left_alone() {
 #[test]
 fn paths_that_cannot_be_bound() {
     let dir = tempfile::tempdir().unwrap();
-    let long = dir.path().join("x".repeat(108));
-    assert!(matches!(ControlSocket::bind(&long), Err(Error::PathTooLong { .. })));
-    assert!(matches!(Client::connect(&long), Err(Error::PathTooLong { .. })));
+    let of_len = |len: usize| dir.path().join("x".repeat(len - dir.path().as_os_str().len() - 1));
+    let longest = of_len(107);
+    let socket = ControlSocket::bind(&longest).unwrap();
+    Client::connect(&longest).unwrap();
+    drop(socket);
+    for len in [108, 109, 200] {
+        for error in [
+            ControlSocket::bind(&of_len(len)).map(drop).unwrap_err(),
+            Client::connect(&of_len(len)).map(drop).unwrap_err(),
+        ] {
+            assert!(matches!(error, Error::PathTooLong { .. }), "{error:?}");
+            assert!(error.to_string().contains("107 bytes"), "{error}");
+        }
+    }
     assert!(matches!(ControlSocket::bind(&dir.path().join("no/vm")), Err(Error::Listen { .. })));
     assert!(matches!(ControlSocket::bind(Path::new("")), Err(Error::Listen { .. })));
 }

@@ -1,9 +1,11 @@
 //! A machine at rest.
 
 use std::cell::Cell;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use kvm_ioctls::VmFd;
+use vmm_sys_util::eventfd::EventFd;
 
 use super::running::RunningVm;
 use super::{Error, Frame, GuestFacts};
@@ -119,6 +121,11 @@ impl PausedVm {
     /// The in-kernel chipset.
     pub fn chipset(&self) -> &Chipset {
         &self.parts.frame.chipset
+    }
+
+    /// Signalled whenever a vCPU thread has returned, once the machine runs: see [`RunningVm::returned`].
+    pub fn returned(&self) -> &Arc<EventFd> {
+        &self.parts.shared.returned
     }
 
     /// What is known of the guest.

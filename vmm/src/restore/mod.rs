@@ -13,6 +13,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use snapshot_format::dir;
+
 pub use plan::{Contents, Plan, plan, read};
 pub use record::Recording;
 pub use report::{Phase, Report};
@@ -27,7 +29,7 @@ use report::Stopwatch;
 pub enum Error {
     /// The image directory cannot be opened.
     #[error(transparent)]
-    Directory(snapshot_format::dir::Error),
+    Directory(dir::Error),
     /// The state file is no state file of ours, damaged, or of another version.
     #[error("cannot read the state of image `{}`", path.display())]
     State {
@@ -117,11 +119,23 @@ pub struct Delivery {
 impl Plan {
     /// Has it recorded which pages the guest touches, from before it runs and for `time` at most, and added to the image.
     /// Nothing is prefetched then.
-    pub fn record(&mut self, time: Duration) -> Recording {
+    ///
+    /// # Errors
+    /// The image cannot be written to.
+    pub fn record(&mut self, time: Duration) -> Result<Recording, Error> {
+        let writable = dir::check_replaceable(&self.contents.dir, dir::WORKING_SET);
+        writable.map_err(|e| Error::Record(record::Error::Store(e)))?;
         self.prefetch = false;
         let recording = Recording::new();
         self.recording = Some((recording.shared(), time));
-        recording
+        Ok(recording)
+    }
+
+    /// Whether the image has its memory packed, so that it cannot be mapped.
+    #[must_use]
+    pub fn is_packed(&self) -> bool {
+        let Contents { image, dir, .. } = &self.contents;
+        image.is_none() && matches!(dir.memory(), Err(dir::Error::Packed { .. }))
     }
 
     /// Leaves it to the guest to touch its pages, whatever the image knows of them.

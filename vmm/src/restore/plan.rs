@@ -52,7 +52,7 @@ pub struct Contents {
     pub(super) index: MemoryIndex,
     pub(super) dir: ImageDir,
     /// Its memory, if that is here and not packed.
-    image: Option<Arc<Image>>,
+    pub(super) image: Option<Arc<Image>>,
 }
 
 /// Reads and checks the image at `path`, and opens the disks and whatever else its devices have on the host, or what

@@ -1,7 +1,7 @@
 //! Recording which pages a restored guest touches first, and adding that to its image as its working set.
 //!
-//! Goes on beside the guest, on a thread, for a time or until the VM ends. The image is never modified: it gains the part
-//! by a commit of its own.
+//! Goes on beside the guest, on a thread, for a time or until the VM ends. The image gains the part in one step, and
+//! nothing else in its directory is touched.
 
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};

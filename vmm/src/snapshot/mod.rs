@@ -118,6 +118,9 @@ impl Error {
             Self::Directory { source: dir::Error::Exists { .. }, .. } => {
                 Some("images are never overwritten: give another --out, or remove it first")
             }
+            Self::Directory { source: dir::Error::WithinImage { .. }, .. } => {
+                Some("give --out a name beside the other image")
+            }
             Self::Directory { source, .. } if source.is_disk_full() => Some(FULL),
             Self::Directory { source: dir::Error::Create { .. } | dir::Error::BadTarget { .. }, .. } => {
                 Some("give --out a new name in a directory that exists and that you may write to")

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use vmm_sys_util::eventfd::EventFd;
 
-use super::Error;
+use super::{Error, Start};
 use crate::device::DeviceSet;
 use crate::device::virtio::balloon::Valve;
 use crate::device::virtio::transport::{Busy, Patience};
@@ -61,15 +61,17 @@ enum State {
 }
 
 impl Life {
-    /// The first resume.
-    pub(super) fn start(vm: PausedVm) -> Result<Self, Error> {
+    /// The first resume, if the guest is to run.
+    pub(super) fn start(vm: PausedVm, start: Start) -> Result<Self, Error> {
         let devices = vm.devices().clone();
         let valve = vm.virtio().valve().cloned();
         let memory_bytes = vm.memory().placement().iter().map(|region| region.pages().bytes()).sum();
         let knife = vm.memory().knife();
-        let running = vm.resume().map_err(Error::Machine)?;
-        let returned = Arc::clone(running.returned());
-        let state = State::Running(Box::new(running));
+        let returned = Arc::clone(vm.returned());
+        let state = match start {
+            Start::Running => State::Running(Box::new(vm.resume().map_err(Error::Machine)?)),
+            Start::Paused => State::Paused(Box::new(vm)),
+        };
         Ok(Self { state, returned, devices, valve, memory_bytes, knife })
     }
 

@@ -84,8 +84,19 @@ impl Signals {
     }
 }
 
+/// How the life of a VM begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// The guest runs at once.
+    Running,
+    /// It stands still until a letter from the control socket resumes it.
+    Paused,
+}
+
 /// What a VM is watched for.
 pub struct Watch<'session> {
+    /// Whether the guest runs at once.
+    pub start: Start,
     /// Signals that end it.
     pub signals: &'session mut Signals,
     /// Where its console input comes from.
@@ -94,7 +105,7 @@ pub struct Watch<'session> {
     pub mailbox: Option<Mailbox>,
     /// When to give up.
     pub deadline: Option<Instant>,
-    /// Called once, as soon as the guest runs.
+    /// Called once, as soon as the guest runs, or stands still as it was asked to.
     pub on_running: Option<Box<dyn FnOnce()>>,
 }
 
@@ -114,7 +125,7 @@ pub enum Ending {
 
 /// Lets `vm` run until something ends it.
 pub fn run(vm: PausedVm, watch: Watch<'_>) -> Result<Ending, Error> {
-    let Watch { signals, input, mailbox, deadline, on_running } = watch;
+    let Watch { start, signals, input, mailbox, deadline, on_running } = watch;
     let drained = vm.devices().input_drained();
     let image = vm.memory().mapped_image().cloned();
     let loss = vm.memory().loss().cloned();
@@ -122,7 +133,7 @@ pub fn run(vm: PausedVm, watch: Watch<'_>) -> Result<Ending, Error> {
         bus_error::supervise();
     }
     let ready = vm.virtio().said_ready();
-    let life = Life::start(vm)?;
+    let life = Life::start(vm, start)?;
     if let Some(tell) = on_running {
         tell();
     }

@@ -10,7 +10,7 @@ use snapshot_format::state::{
 use vmm::device::virtio::VirtioSetState;
 
 use super::render::human;
-use super::{MemoryView, SectionView, View, WorkingSetView, devices};
+use super::{MemoryView, OutsideView, SectionView, View, WorkingSetView, devices};
 
 fn manifest() -> ManifestState {
     ManifestState {
@@ -36,7 +36,8 @@ fn manifest() -> ManifestState {
 
 fn view(manifest: ManifestState) -> View {
     let sections = vec![SectionView { name: "vcpu:0".into(), version: 1, bytes: 9000 }];
-    View::new(Path::new("warm"), manifest, MemoryView::Plain, None, Some(devices::of(&virtio())), sections)
+    let devices = (Some(devices::of(&virtio())), Some(OutsideView::of(&virtio())));
+    View::new(Path::new("warm"), manifest, MemoryView::Plain, None, devices, sections)
 }
 
 fn virtio() -> VirtioSetState {
@@ -92,6 +93,10 @@ device        --disk root=/disks/base,overlay,bw=1000/500ms,iops=7/1000ms+70 (81
 device        --net eth0=tap:tap0,mac=02:00:00:00:00:ab,tx-bw=1000/500ms (MTU 1500)
 device        --net made-up=tap:
 device        --vsock cid=3,uds=/run/v
+not its own   disk `root` is `/disks/base`, to read
+not its own   network interface `eth0` is TAP `tap0`
+not its own   network interface `made-up` is TAP ``
+not its own   the vsock device has socket `/run/v`
 section       vcpu:0           version 1       9000 bytes
 ";
     assert_eq!(human(&view(manifest())), expected);
@@ -111,6 +116,10 @@ fn a_script_sees_the_same_as_json() {
         "limits": { "bw": "1000/500ms", "iops": "7/1000ms+70" },
     });
     assert_eq!(json["devices"][1], expected);
+    let expected = serde_json::json!({
+        "what": "disk `root` is `/disks/base`, to read", "option": "--disk root=/disks/base",
+    });
+    assert_eq!(json["outside"][0], expected);
     assert_eq!(json["devices"][0], serde_json::json!({ "type": "virtio-rng" }));
     assert_eq!(serde_json::to_value(view(manifest())).unwrap()["parent_id"], serde_json::Value::Null);
 }

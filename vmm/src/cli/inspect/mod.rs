@@ -15,6 +15,7 @@ mod devices;
 mod render;
 mod view;
 
+use view::OutsideView;
 pub(super) use view::{MemoryView, SectionView, View, WorkingSetView};
 
 #[cfg(test)]
@@ -42,7 +43,8 @@ fn load(args: &InspectArgs) -> Result<View> {
     let sections = state.sections().iter().map(section).collect();
     let memory = how_kept(&dir).map_err(restore::Error::Directory)?;
     let working_set = working_set(&dir, &manifest, &mut state);
-    let devices = VirtioSetState::read(&mut state).ok().map(|state| devices::of(&state));
+    let virtio = VirtioSetState::read(&mut state).ok();
+    let devices = (virtio.as_ref().map(devices::of), virtio.as_ref().map(OutsideView::of));
     Ok(View::new(path, manifest, memory, working_set, devices, sections))
 }
 

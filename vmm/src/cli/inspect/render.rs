@@ -5,7 +5,7 @@ use std::fmt::Write;
 use vmm::config::MemorySize;
 
 use super::super::exit::printable;
-use super::view::{HostView, MemoryView, SectionView, View, WorkingSetView};
+use super::view::{HostView, MemoryView, OutsideView, SectionView, View, WorkingSetView};
 
 /// A table: the image first, then what it needs, then its devices and its sections.
 pub(super) fn human(view: &View) -> String {
@@ -25,6 +25,7 @@ pub(super) fn human(view: &View) -> String {
         working_set,
         host,
         devices,
+        outside,
         sections,
     } = view;
     let HostView { cpu_vendor, kvm_kind, tsc_khz, xsave_bytes, kvm_caps, cpuid } = host;
@@ -57,6 +58,9 @@ pub(super) fn human(view: &View) -> String {
     match devices {
         Some(devices) => devices.iter().for_each(|device| table.row("device", &device.to_string())),
         None => table.row("device", "unknown: this build cannot read them"),
+    }
+    for OutsideView { what, option: _ } in outside.iter().flatten() {
+        table.row("not its own", what);
     }
     for SectionView { name, version, bytes } in sections {
         table.row("section", &format!("{name:<16} version {version:<3} {bytes:>8} bytes"));

@@ -6,6 +6,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use serde::Serialize;
 use snapshot_format::handoff::spell_id;
 use snapshot_format::state::{CpuidWordState, HostNeedsState, ManifestState};
+use vmm::device::virtio::{Outside, VirtioSetState};
 use vmm::machine::Capability;
 
 use super::devices::DeviceView;
@@ -33,7 +34,25 @@ pub(in crate::cli) struct View {
     pub(super) host: HostView,
     /// The virtio devices; none of their states is of use if one is of a version that this build cannot read.
     pub(super) devices: Option<Vec<DeviceView>>,
+    /// What the devices name on the host, as a restore has to be told or to trust; as `devices`.
+    pub(super) outside: Option<Vec<OutsideView>>,
     pub(super) sections: Vec<SectionView>,
+}
+
+/// Something of the host's that an image names.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(in crate::cli) struct OutsideView {
+    /// What it is, for people.
+    pub(super) what: String,
+    /// The option of `restore` that names the same again.
+    pub(super) option: String,
+}
+
+impl OutsideView {
+    pub(super) fn of(state: &VirtioSetState) -> Vec<Self> {
+        let view = |outside: &Outside| Self { what: outside.to_string(), option: outside.option() };
+        state.outside().iter().map(view).collect()
+    }
 }
 
 /// How the image keeps its memory.
@@ -103,7 +122,7 @@ impl View {
         manifest: ManifestState,
         memory: MemoryView,
         working_set: Option<WorkingSetView>,
-        devices: Option<Vec<DeviceView>>,
+        (devices, outside): (Option<Vec<DeviceView>>, Option<Vec<OutsideView>>),
         sections: Vec<SectionView>,
     ) -> Self {
         let ManifestState {
@@ -135,6 +154,7 @@ impl View {
             working_set,
             host: HostView::new(host),
             devices,
+            outside,
             sections,
         }
     }

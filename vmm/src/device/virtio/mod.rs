@@ -39,7 +39,7 @@ mod testing_test;
 pub use config_space::ConfigSpace;
 pub use device::VirtioDevice;
 pub use queue::{Broken, Buffers, Chain, Queues, SetupError, Virtqueue};
-pub use set::{DiskLeftover, Doorbell, Error, Parts, SavedParts, VirtioSet, VirtioSetState};
+pub use set::{DiskLeftover, Doorbell, Error, Outside, Parts, SavedParts, VirtioSet, VirtioSetState};
 pub use slot::{COUNT as SLOTS, Slot};
 
 /// Feature bits that are not a device type's (virtio 1.2, 6).

@@ -7,6 +7,7 @@ use super::super::mock::*;
 use super::super::{Slot, feature as common, transport};
 use super::engine::Engine;
 use super::*;
+use crate::config::PathTrust;
 use crate::device::virtio::transport::Mmio;
 use crate::irq::IrqLine;
 use crate::lifecycle::{Persist, Quiesced};
@@ -247,7 +248,7 @@ fn a_restored_disk_serves_what_was_not_begun() {
     let state = rig.device.save(&Quiesced::in_test());
     let Rig { file, device, mut driver } = rig;
     drop(device);
-    let disk = Disk::reopen(&state, None).unwrap();
+    let disk = Disk::reopen(&state, None, &PathTrust::All).unwrap();
     let id = DiskId::new("root").unwrap();
     let wiring = Wiring { transport: wiring(&driver.memory), id, storage: disk.into() };
     let mut device = Mmio::<Blk>::restore(state.clone(), wiring).unwrap();
@@ -363,7 +364,7 @@ fn what_is_over_the_limit_stays_in_the_queue() {
         assert_eq!((state.transport.queues[0].next_avail, state.limit.bandwidth.tokens), (2, 0));
         drop(device);
         // Restored, it has no more than it had.
-        let disk = Disk::reopen(&state, None).unwrap();
+        let disk = Disk::reopen(&state, None, &PathTrust::All).unwrap();
         let wired =
             Wiring { transport: wiring(&memory), id: DiskId::new("root").unwrap(), storage: disk.into() };
         let mut device = Mmio::<Blk>::restore(state.clone(), wired).unwrap();

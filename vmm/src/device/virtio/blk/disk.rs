@@ -2,7 +2,7 @@
 //!
 //! Knows sectors and bytes, and nothing of requests.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, FileType, OpenOptions};
 use std::io::{self, Seek, SeekFrom};
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -91,6 +91,20 @@ pub enum Error {
         /// The device.
         path: PathBuf,
     },
+    /// The image records it, and nothing says that the image may have it.
+    #[error("disk `{}` is recorded by the image alone", path.display())]
+    Untrusted {
+        /// The file.
+        path: PathBuf,
+    },
+    /// On the way to it there is a link, or `..`, that leads out of the directory that is trusted.
+    #[error("the way to disk `{}` leads out of `{}`", path.display(), root.display())]
+    LeadsOut {
+        /// The file.
+        path: PathBuf,
+        /// The directory.
+        root: PathBuf,
+    },
     /// There is no place for what the guest writes over a base.
     #[error("cannot keep what the guest writes in `{}`", directory.display())]
     Overlay {
@@ -127,22 +141,43 @@ impl Disk {
     /// # Errors
     /// It does not exist, cannot be opened that way, is not made of sectors, or another process has it.
     pub fn open(path: &Path, read_only: bool) -> Result<Self, Error> {
+        Self::open_if(path, read_only, |_| Ok(()))
+    }
+
+    /// The same, if `allowed` has nothing against what there is, which is asked before it is opened.
+    pub(super) fn open_if(
+        path: &Path,
+        read_only: bool,
+        allowed: impl FnOnce(FileType) -> Result<(), Error>,
+    ) -> Result<Self, Error> {
         let failed = |source| Error::Open { path: path.to_owned(), source };
         // Looked at before it is opened: to open a pipe would wait for its other end.
         let kind = std::fs::metadata(path).map_err(failed)?.file_type();
         if !kind.is_file() && !kind.is_block_device() {
             return Err(Error::Kind { path: path.to_owned() });
         }
+        allowed(kind)?;
         let mut options = OpenOptions::new();
         options.read(true).write(!read_only);
         if kind.is_block_device() && !read_only {
             // The kernel's own lock of block devices (`bd_prepare_to_claim`): against mounts, swap, md and dm.
             options.custom_flags(libc::O_EXCL);
         }
-        let mut file = options.open(path).map_err(|e| match Errno::from_io_error(&e) {
+        let file = options.open(path).map_err(|e| match Errno::from_io_error(&e) {
             Some(Errno::BUSY) => Error::Busy { path: path.to_owned() },
             _ => failed(e),
         })?;
+        Self::opened(file, kind, path, read_only)
+    }
+
+    /// The disk at `path`, which is open as `file` and of this kind.
+    pub(super) fn opened(
+        mut file: File,
+        kind: FileType,
+        path: &Path,
+        read_only: bool,
+    ) -> Result<Self, Error> {
+        let failed = |source| Error::Open { path: path.to_owned(), source };
         let len = file.seek(SeekFrom::End(0)).map_err(failed)?;
         if len == 0 || !len.is_multiple_of(SECTOR) {
             return Err(Error::Length { path: path.to_owned(), len });

@@ -9,6 +9,7 @@ use vm_memory::{GuestAddress, GuestMemoryBackend};
 
 use super::super::mock;
 use super::*;
+use crate::config::PathTrust;
 
 fn dir_with(name: &str, len: usize) -> (TempDir, std::path::PathBuf) {
     let dir = TempDir::new().unwrap();
@@ -58,22 +59,28 @@ fn one_may_write_or_many_may_read() {
 fn a_disk_that_has_changed_is_not_the_image_s() {
     let (dir, path) = dir_with("disk", 1024);
     let state = state_of(&Disk::open(&path, false).unwrap());
-    assert_eq!(Disk::reopen(&state, None).unwrap().len(), 1024);
+    assert_eq!(Disk::reopen(&state, None, &PathTrust::All).unwrap().len(), 1024);
 
     let file = fs::File::options().write(true).open(&path).unwrap();
     let later = file.metadata().unwrap().modified().unwrap() + std::time::Duration::from_nanos(1);
     file.set_modified(later).unwrap();
-    assert!(matches!(Disk::reopen(&state, None), Err(Error::Modified { .. })));
+    assert!(matches!(Disk::reopen(&state, None, &PathTrust::All), Err(Error::Modified { .. })));
     // Another file is the user's word; but not another length.
     let other = dir.path().join("other");
     fs::write(&other, [0; 1024]).unwrap();
-    assert_eq!(Disk::reopen(&state, Some(&other)).unwrap().path(), other);
+    assert_eq!(Disk::reopen(&state, Some(&other), &PathTrust::Named).unwrap().path(), other);
     fs::write(&other, [0; 512]).unwrap();
-    assert!(matches!(Disk::reopen(&state, Some(&other)), Err(Error::Resized { len: 512, saved: 1024, .. })));
+    assert!(matches!(
+        Disk::reopen(&state, Some(&other), &PathTrust::Named),
+        Err(Error::Resized { len: 512, saved: 1024, .. })
+    ));
     file.set_len(2048).unwrap();
-    assert!(matches!(Disk::reopen(&state, None), Err(Error::Resized { len: 2048, saved: 1024, .. })));
+    assert!(matches!(
+        Disk::reopen(&state, None, &PathTrust::All),
+        Err(Error::Resized { len: 2048, saved: 1024, .. })
+    ));
     fs::remove_file(&path).unwrap();
-    assert!(matches!(Disk::reopen(&state, None), Err(Error::Open { .. })));
+    assert!(matches!(Disk::reopen(&state, None, &PathTrust::All), Err(Error::Open { .. })));
 }
 
 #[test]
@@ -83,7 +90,7 @@ fn a_record_that_no_disk_leaves_is_refused() {
     let refused = |change: &dyn Fn(&mut VirtioBlkState)| {
         let mut state = good.clone();
         change(&mut state);
-        matches!(Disk::reopen(&state, None), Err(Error::Record { .. }))
+        matches!(Disk::reopen(&state, None, &PathTrust::All), Err(Error::Record { .. }))
     };
     assert!(refused(&|state| state.path = Blob(b"disk".to_vec())));
     assert!(refused(&|state| state.path = Blob(b"/di\0sk".to_vec())));

@@ -4,6 +4,7 @@
 //! A device at rest has no request in flight, and all that was acknowledged is in
 //! the host's page cache at least, as with a disk's own cache. What the guest has flushed is on the host's disk.
 
+pub(crate) mod beneath;
 mod disk;
 mod engine;
 mod format;

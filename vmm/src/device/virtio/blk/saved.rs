@@ -1,13 +1,15 @@
 //! A disk to and from its section.
 
 use std::ffi::OsStr;
+use std::fs::FileType;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use snapshot_format::codec::Blob;
 use snapshot_format::state::VirtioBlkState;
 
-use super::{Blk, Disk, DiskId, Error, SECTOR, Storage};
+use super::{Blk, Disk, DiskId, Error, SECTOR, Storage, beneath};
+use crate::config::PathTrust;
 use crate::device::virtio::rate::RateLimit;
 use crate::device::virtio::transport::{self, Mmio};
 use crate::lifecycle::{Persist, Quiesced};
@@ -66,12 +68,13 @@ impl Disk {
     /// The disk of an image, or the base of its overlay: the same file, which must not have changed since; or `instead`,
     /// whose contents are the user's responsibility and which must be as long.
     ///
-    /// A block device is never opened on the image's word alone: it cannot be told from one that has changed, and an
-    /// image of a stranger's could name any.
+    /// The recorded path is the choice of whoever wrote the image, and is used only as `trust` says. A block device is
+    /// never opened on the image's word alone: it cannot be told from one that has changed, and to open and close one
+    /// for writing is not without effect (udev(7) probes it again).
     ///
     /// # Errors
-    /// As [`Disk::open`]; or it was changed.
-    pub fn reopen(saved: &VirtioBlkState, instead: Option<&Path>) -> Result<Self, Error> {
+    /// As [`Disk::open`]; or it was changed, or nobody trusts the image with it.
+    pub fn reopen(saved: &VirtioBlkState, instead: Option<&Path>, trust: &PathTrust) -> Result<Self, Error> {
         let VirtioBlkState { transport: _, path: Blob(path), read_only, overlay, len, modified_ns, limit: _ } =
             saved;
         let recorded = Path::new(OsStr::from_bytes(path));
@@ -80,11 +83,31 @@ impl Disk {
         {
             return Err(Error::Record { path: recorded.to_owned() });
         }
-        let disk = Self::open(instead.unwrap_or(recorded), *read_only || *overlay)?;
+        let read_only = *read_only || *overlay;
+        let disk = match instead {
+            Some(named) => Self::open(named, read_only)?,
+            None => Self::open_recorded(recorded, read_only, trust)?,
+        };
         if disk.len() != *len {
             return Err(Error::Resized { path: disk.path().to_owned(), len: disk.len(), saved: *len });
         }
         if instead.is_some() { Ok(disk) } else { disk.unmodified_since(*modified_ns) }
+    }
+
+    fn open_recorded(path: &Path, read_only: bool, trust: &PathTrust) -> Result<Self, Error> {
+        let tells = |kind: FileType| match kind.is_file() {
+            true => Ok(()),
+            false => Err(Error::Untold { path: path.to_owned() }),
+        };
+        match trust {
+            PathTrust::Named => Err(Error::Untrusted { path: path.to_owned() }),
+            PathTrust::All => Self::open_if(path, read_only, tells),
+            PathTrust::Beneath(roots) => {
+                let (file, kind) = beneath::open(roots, path, read_only)?;
+                tells(kind)?;
+                Self::opened(file, kind, path, read_only)
+            }
+        }
     }
 
     /// This disk, if it tells that it was last modified at `saved_ns`.

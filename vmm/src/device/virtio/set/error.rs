@@ -2,6 +2,7 @@
 
 use super::super::transport;
 use super::super::{SLOTS, blk, net, vsock};
+use super::Outside;
 
 /// Why the devices could not be made, restored or started.
 #[derive(Debug, thiserror::Error)]
@@ -64,10 +65,21 @@ pub enum Error {
     /// Another socket was given for a device that the image does not have.
     #[error("the image has no vsock device")]
     NoVsock,
+    /// The image names what is not its own, and nobody has said that it may have it. Nothing was opened.
+    #[error("the image names what is not its own: {}", listed(outside))]
+    Untrusted {
+        /// All that it names without leave.
+        outside: Vec<Outside>,
+    },
     /// Two devices of the image claim one place.
     #[error("two virtio devices were saved in slot {slot}")]
     SameSlot {
         /// The place.
         slot: u8,
     },
+}
+
+fn listed(outside: &[Outside]) -> String {
+    let listed: Vec<String> = outside.iter().map(Outside::to_string).collect();
+    listed.join("; ")
 }

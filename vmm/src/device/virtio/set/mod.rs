@@ -14,10 +14,13 @@
 
 mod error;
 mod member;
+mod outside;
 mod parts;
 mod restore;
 mod sections;
 
+#[cfg(test)]
+mod outside_test;
 #[cfg(test)]
 mod set_test;
 
@@ -41,6 +44,7 @@ use crate::memory::GuestRam;
 use member::{Member, Shared, lock};
 
 pub use error::Error;
+pub use outside::Outside;
 pub use parts::Parts;
 pub use restore::SavedParts;
 pub use sections::VirtioSetState;

@@ -79,18 +79,21 @@ impl VirtioSetState {
     /// are what the image has of overlays, by the disks' ids, as long as their disks.
     ///
     /// # Errors
-    /// A disk or a TAP is not there, busy or changed; or `overrides` name a device that the image does not have.
+    /// A disk or a TAP is not there, busy or changed; `overrides` name a device that the image does not have; or the image
+    /// names something that they do not trust it with, and then nothing was opened.
     pub fn open(
         self,
         mut layers: BTreeMap<String, ImageLayer>,
         overrides: &DeviceOverrides,
     ) -> Result<SavedParts, Error> {
+        let outside = self.untrusted(overrides);
         let Self { rng, balloon, disks, nets, vsock } = self;
         let DeviceOverrides {
             disks: instead,
             overlay_dir: OverlayDir(overlay_dir),
             nets: other_taps,
             vsock: socket,
+            trust,
         } = overrides;
         if vsock.is_none() && socket.is_some() {
             return Err(Error::NoVsock);
@@ -99,9 +102,12 @@ impl VirtioSetState {
         check_named(instead.keys().map(DiskId::as_str), &disks, unknown)?;
         let unknown = |id: &str, present| Error::NoSuchNet { id: id.to_owned(), present };
         check_named(other_taps.keys().map(NetId::as_str), &nets, unknown)?;
+        if !outside.is_empty() {
+            return Err(Error::Untrusted { outside });
+        }
         let open = |(name, state): (String, VirtioBlkState)| {
             let opened = DiskId::new(&name).map_err(|_| blk::Error::Id { id: name.clone() }).and_then(|id| {
-                let disk = Disk::reopen(&state, instead.get(&id).map(PathBuf::as_path))?;
+                let disk = Disk::reopen(&state, instead.get(&id).map(PathBuf::as_path), trust)?;
                 let storage = match state.overlay {
                     false => disk.into(),
                     true => Storage::Overlay(Overlay::new(disk, layers.remove(&name), overlay_dir)?),

@@ -11,7 +11,7 @@ use super::super::mock::*;
 use super::super::{SLOTS, Slot};
 use super::*;
 use crate::bus::BusDevice;
-use crate::config::{DeviceOverrides, DevicesConfig, DiskConfig, RateLimitConfig};
+use crate::config::{DeviceOverrides, DevicesConfig, DiskConfig, PathTrust, RateLimitConfig};
 use crate::lifecycle::{Effect, Quiesced};
 
 /// The driver's access by address, as a vCPU's.
@@ -34,6 +34,11 @@ fn disks(dir: &TempDir, names: &[&str]) -> Vec<(DiskId, Storage, RateLimitConfig
         (DiskId::new(name).unwrap(), Disk::open(&path, false).unwrap().into(), RateLimitConfig::default())
     };
     names.iter().map(open).collect()
+}
+
+/// Of an image that was made here.
+fn trusting() -> DeviceOverrides {
+    DeviceOverrides { trust: PathTrust::All, ..DeviceOverrides::default() }
 }
 
 #[test]
@@ -115,7 +120,7 @@ fn a_set_goes_through_an_image() {
     let read = VirtioSetState::read(&mut reader).unwrap();
     reader.finish().unwrap();
     assert_eq!(read, state);
-    let saved = read.open(BTreeMap::new(), &DeviceOverrides::default()).unwrap();
+    let saved = read.open(BTreeMap::new(), &trusting()).unwrap();
     let set = VirtioSet::restore(saved, &memory).unwrap();
     assert_eq!(set.save(&Quiesced::in_test()), state);
     let mut mmio = Bus::default();
@@ -143,19 +148,19 @@ fn disks_are_opened_as_the_image_or_the_user_says() {
     let state = set.save(&Quiesced::in_test());
     let instead = |id: &str, name: &str| DeviceOverrides {
         disks: [(DiskId::new(id).unwrap(), dir.path().join(name))].into(),
-        ..DeviceOverrides::default()
+        ..trusting()
     };
     assert!(
-        matches!(state.clone().open(BTreeMap::new(), &DeviceOverrides::default()), Err(Error::Disk { .. })),
+        matches!(state.clone().open(BTreeMap::new(), &trusting()), Err(Error::Disk { .. })),
         "the first set still has them"
     );
     drop(set);
-    state.clone().open(BTreeMap::new(), &DeviceOverrides::default()).unwrap();
+    state.clone().open(BTreeMap::new(), &trusting()).unwrap();
     let unknown = state.clone().open(BTreeMap::new(), &instead("swap", "swap")).unwrap_err();
     assert_eq!(unknown.to_string(), "the image has no disk `swap`; it has `data`, `root`");
     fs::remove_file(dir.path().join("root")).unwrap();
     assert!(
-        matches!(state.clone().open(BTreeMap::new(), &DeviceOverrides::default()), Err(Error::Disk { id, .. }) if id == "root")
+        matches!(state.clone().open(BTreeMap::new(), &trusting()), Err(Error::Disk { id, .. }) if id == "root")
     );
     fs::write(dir.path().join("other"), [0; 1024]).unwrap();
     state.clone().open(BTreeMap::new(), &instead("root", "other")).unwrap();
@@ -172,7 +177,7 @@ fn two_devices_in_one_place_are_refused() {
     let mut state = set.save(&Quiesced::in_test());
     drop(set);
     state.rng.as_mut().unwrap().transport.slot = 0;
-    let saved = state.open(BTreeMap::new(), &DeviceOverrides::default()).unwrap();
+    let saved = state.open(BTreeMap::new(), &trusting()).unwrap();
     assert!(matches!(VirtioSet::restore(saved, &ram()), Err(Error::SameSlot { slot: 0 })));
 }
 
