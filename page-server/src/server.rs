@@ -6,7 +6,7 @@
 
 use std::io;
 use std::os::unix::net::UnixStream;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -56,6 +56,22 @@ pub enum Error {
         /// How long was waited.
         after: Duration,
     },
+    /// Pages could not be delivered while the sessions came to their end.
+    #[error("{vms} VMs have lost a page that they missed when the server was told to end")]
+    Lost {
+        /// How many.
+        vms: usize,
+        /// The first of those pages, and why.
+        #[source]
+        first: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+/// The VMs that lost a page while the server came to its end.
+#[derive(Default)]
+struct Losses {
+    vms: usize,
+    first: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
 /// The signals that ask the server to end, watched.
@@ -83,6 +99,9 @@ struct Shared {
     /// Notified whenever a session ends.
     ended: (Mutex<()>, Condvar),
     next: AtomicU64,
+    /// Whether the server has been told to end.
+    ending: AtomicBool,
+    lost: Mutex<Losses>,
 }
 
 /// Serves `images` to whoever connects to `socket`, until a signal comes; then drains.
@@ -106,6 +125,8 @@ pub fn run(
         sessions: AtomicUsize::new(0),
         ended: Default::default(),
         next: AtomicU64::new(1),
+        ending: AtomicBool::new(false),
+        lost: Mutex::default(),
     });
     tracing::info!(images = shared.served.len(), "listening on `{}`", socket.path().display());
     while !wait(&socket, signals)? {
@@ -113,6 +134,7 @@ pub fn run(
     }
     // Nobody connects any more: whoever tries is told so by the system, and may find the next server there.
     drop(socket);
+    shared.ending.store(true, Ordering::SeqCst);
     rustix::io::write(&shared.stop, &1_u64.to_ne_bytes()).map_err(|errno| Error::SetUp(errno.into()))?;
     shared.wait_for_sessions(drain, signals)
 }
@@ -197,6 +219,7 @@ impl Shared {
                     End::Lost(error) => {
                         self.metrics.lost.inc();
                         tracing::error!(session = name, pid, "{}", session::chain(&error));
+                        self.note_loss(error);
                     }
                 }
                 self.metrics.sessions.dec();
@@ -204,6 +227,22 @@ impl Shared {
             Err(error) => self.refuse(pid, &error),
         }
         self.metrics.forget(&name, &stats);
+    }
+
+    /// What the server ends with, if it is ending.
+    fn note_loss(&self, error: impl std::error::Error + Send + Sync + 'static) {
+        if self.ending.load(Ordering::SeqCst) {
+            let mut lost = self.lost.lock().unwrap_or_else(PoisonError::into_inner);
+            lost.vms += 1;
+            lost.first.get_or_insert(error.into());
+        }
+    }
+
+    /// No session is left.
+    fn verdict(&self) -> Result<(), Error> {
+        let mut lost = self.lost.lock().unwrap_or_else(PoisonError::into_inner);
+        let vms = lost.vms;
+        lost.first.take().map_or(Ok(()), |first| Err(Error::Lost { vms, first }))
     }
 
     fn refuse(&self, pid: i32, error: &session::Error) {
@@ -228,7 +267,7 @@ impl Shared {
         loop {
             let left = self.sessions.load(Ordering::SeqCst);
             if left == 0 {
-                return Ok(());
+                return self.verdict();
             }
             let is_late = deadline.is_some_and(|deadline| Instant::now() >= deadline);
             if is_late || signals.0.take() {

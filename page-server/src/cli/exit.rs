@@ -26,7 +26,7 @@ pub(super) struct PartOfImage {
 pub(super) const EXIT_CODES: &str = "\
 Exit codes:
   0  done: told to end, and every VM has all its pages
-  1  failed
+  1  failed; or told to end, and a VM has not been given all its pages
   2  bad usage
   3  an image is damaged or not an image
   4  this build cannot serve an image";

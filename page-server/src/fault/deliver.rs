@@ -528,13 +528,66 @@ impl Deliverer {
         }
     }
 
-    /// Makes sure that nobody waits for ever for a page that is lost: whoever touches it fails.
-    pub(crate) fn poison(&self, offset: u64) {
-        let Some(spot) = self.space.find_offset(offset) else { return };
+    /// Makes whoever touches a page that is lost fail, rather than wait for ever or find zeros. Says whether that is so,
+    /// or the page is not missing after all: if not, the memory must stay registered.
+    ///
+    /// # Errors
+    /// The VM is gone.
+    pub(crate) fn poison(&mut self, offset: u64) -> Result<bool, Ended> {
+        let Some(spot) = self.space.find_offset(offset) else { return Ok(true) };
         let (address, _, page) = self.space.place(spot);
-        if let Err(errno) = self.memory.poison(address, page) {
-            tracing::warn!(%errno, "whoever waits for the lost page waits on: this kernel cannot poison it");
+        let start = Instant::now();
+        let kind = loop {
+            if self.space.kind(spot) == Kind::Removed {
+                // Given back meanwhile: it is zero, whatever the source has.
+                self.put(address, &Bytes::Zeros(page))?;
+                return Ok(true);
+            }
+            match self.memory.poison(address, page) {
+                Ok(_) => break Kind::There,
+                Err(Errno::EXIST) => {
+                    self.memory.wake(address, page);
+                    break Kind::There;
+                }
+                Err(Errno::NOENT) => {
+                    self.memory.wake(address, page);
+                    break Kind::Gone;
+                }
+                Err(Errno::SRCH) => return Err(Ended::VmGone),
+                Err(Errno::AGAIN) if start.elapsed() < CHANGING => {
+                    self.look()?;
+                    std::thread::yield_now();
+                }
+                Err(errno) => {
+                    tracing::warn!(%errno, "the page at offset {offset:#x} cannot be poisoned");
+                    return Ok(false);
+                }
+            }
+        };
+        self.space.set_one(spot, kind);
+        Ok(true)
+    }
+
+    /// As on a kernel that cannot poison.
+    #[cfg(test)]
+    pub(crate) fn lack_poison(&mut self) {
+        self.memory.lacks_poison = true;
+    }
+
+    /// Delivers all that is missing, one attempt for each page. Says whether nothing is missing any more.
+    ///
+    /// # Errors
+    /// The VM is gone.
+    pub(crate) fn deliver_rest(&mut self) -> Result<bool, Ended> {
+        let regions: Vec<(u64, u64)> = self.space.regions().map(|region| (region.offset, region.len)).collect();
+        let mut is_whole = true;
+        for (offset, len) in regions {
+            match self.ahead(offset, len, trace::Cause::Drain) {
+                Err(Ended::Source { .. } | Ended::Place { .. }) => is_whole = false,
+                done => drop(done?),
+            }
         }
+        Ok(is_whole)
     }
 
     /// Hands the memory to the kernel: what is missing from here on is zero. Call only after all that the source has was

@@ -22,6 +22,8 @@ mod error;
 mod pack;
 
 #[cfg(test)]
+mod change_test;
+#[cfg(test)]
 mod convert_test;
 #[cfg(test)]
 mod image_test;
@@ -241,7 +243,7 @@ fn memory_file(path: &Path, dir: &ImageDir, index: &Arc<MemoryIndex>) -> Result<
         file.map_err(|source| failed(crate::source::Error::Read { what: what.clone(), offset: 0, source }))?;
     let file = MemoryFile::new(file, what.clone()).map_err(failed)?;
     index.check_len(file.len()).map_err(|source| Error::Memory { path: path.to_owned(), source })?;
-    Checked::new(file, Arc::clone(index), what).map_err(failed)
+    Checked::new(file.vouched_for(), Arc::clone(index), what).map_err(failed)
 }
 
 /// The file `memory-pack`, decoded into the cache. Its frames have sums of their own.

@@ -17,8 +17,9 @@ use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg}
 use snapshot_format::handoff::{self, FromServer, Handshake, Hello};
 use snapshot_format::pages::PAGE_BYTES;
 
+use super::lost::warn_of_kernel;
 use super::run::{chain, say};
-use super::{Error, Options, Session};
+use super::{Error, Options, Peer, Session};
 use crate::fault::{Deliverer, Grain, Place, Space};
 use crate::image::Served;
 use crate::prefetch::{Members, Queue, Step};
@@ -165,6 +166,10 @@ pub(super) fn session(
     options: &Options,
     stats: Stats,
 ) -> Session {
+    let is_ours = handshake.hello.is_some();
+    if !is_ours {
+        warn_of_kernel(&memory);
+    }
     let (prefetch, record) = handshake.hello.as_ref().map_or((true, false), |h| (h.prefetch, h.record));
     let protect = handshake.hello.as_ref().is_some_and(Hello::protects);
     let wanted = image.working_set().filter(|_| prefetch && options.prefetch && !record);
@@ -180,5 +185,6 @@ pub(super) fn session(
     let mut deliverer = Deliverer::new(place, source, grain, stats, options.trace.clone());
     deliverer.expect(Members::new(steps()));
     let ahead = Queue::new(steps());
-    Session { socket, deliverer, ahead, is_ours: handshake.hello.is_some(), options: options.clone() }
+    let peer = (!is_ours).then(|| Peer::of(&socket));
+    Session { socket, deliverer, ahead, is_ours, peer, is_kept: false, options: options.clone() }
 }

@@ -5,6 +5,8 @@
 //! memory's owner has asked for.
 
 mod accept;
+mod lost;
+mod peer;
 mod run;
 
 use std::io;
@@ -22,6 +24,7 @@ use crate::stats::Stats;
 use crate::trace::Trace;
 
 pub(crate) use accept::{Received, receive};
+use peer::Peer;
 pub(crate) use run::{End, chain};
 
 /// How sessions are served.
@@ -123,6 +126,10 @@ pub(crate) struct Session {
     ahead: Queue,
     /// Whether the VMM understands what a server says.
     is_ours: bool,
+    /// The process of a VMM that does not.
+    peer: Option<Peer>,
+    /// A page is lost, could not be poisoned, and the process could not be ended: its memory must stay registered.
+    is_kept: bool,
     options: Options,
 }
 

@@ -37,7 +37,7 @@ pub(crate) enum End {
 }
 
 /// Whether a session is wanted.
-enum Wanted {
+pub(super) enum Wanted {
     Yes,
     /// The VMM has closed its connection.
     No,
@@ -50,21 +50,14 @@ impl Session {
     pub(crate) fn run(mut self, stop: Option<&impl AsFd>) -> End {
         // Whoever served this VM before may have read faults that were never answered.
         self.deliverer.wake_all();
-        let ended = self.serve(stop);
+        let end = self.serve_to_the_end(stop);
         if let Some(trace) = &self.options.trace {
             trace.flush();
         }
-        match ended {
-            Ok(end) => end,
-            Err(Ended::VmGone) => End::VmGone,
-            Err(lost) => {
-                self.tell_lost(&lost);
-                End::Lost(lost)
-            }
-        }
+        end
     }
 
-    fn serve(&mut self, stop: Option<&impl AsFd>) -> Result<End, Ended> {
+    pub(super) fn serve(&mut self, stop: Option<&impl AsFd>) -> Result<End, Ended> {
         let mut rounds: u32 = 0;
         let mut last_fault: Option<Instant> = None;
         loop {
@@ -141,7 +134,7 @@ impl Session {
     }
 
     /// Waits until something happens, for as long as `limit`.
-    fn wait(&mut self, stop: Option<&impl AsFd>, limit: Option<Duration>) -> Result<Wanted, Ended> {
+    pub(super) fn wait(&mut self, stop: Option<&impl AsFd>, limit: Option<Duration>) -> Result<Wanted, Ended> {
         let limit = limit.and_then(|limit| Timespec::try_from(limit).ok());
         let mut watched = Vec::with_capacity(3);
         watched.push(PollFd::new(&self.socket, PollFlags::IN));
@@ -192,7 +185,7 @@ impl Session {
         if self.is_ours {
             say(&mut self.socket, &FromServer::Complete);
         } else {
-            self.deliverer.let_go()?;
+            self.let_go()?;
         }
         Ok(lost.map_or(End::Complete, End::Lost))
     }
@@ -208,24 +201,14 @@ impl Session {
             // Where one is lost for good there is little hope for others, and as many as may be are to be saved in time.
             match self.deliverer.page(offset, lost.is_none()) {
                 Err(error @ (Ended::Source { .. } | Ended::Place { .. })) if !self.is_ours => {
-                    self.deliverer.poison(offset);
+                    let goes_on = self.lose(&error);
                     lost.get_or_insert(error);
+                    goes_on?;
                 }
                 done => done?,
             }
         }
         Ok(())
-    }
-
-    /// A guest must not go on as if a page that is lost were zero: our VMM is told, and any other finds the page
-    /// poisoned.
-    fn tell_lost(&mut self, lost: &Ended) {
-        let (Ended::Source { offset, .. } | Ended::Place { offset, .. }) = *lost else { return };
-        if self.is_ours {
-            say(&mut self.socket, &FromServer::Lost { offset, cause: chain(lost) });
-        } else {
-            self.deliverer.poison(offset);
-        }
     }
 }
 

@@ -1,10 +1,9 @@
-//! What stands in front of memory that has checksums: no byte leaves before the chunk that it lies in has been found to
-//! be what was saved.
+//! What stands in front of memory that has checksums: no byte leaves that is not what was saved, however often it is read.
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use snapshot_format::MemoryIndex;
-use snapshot_format::pages::{CHUNK_BYTES, CHUNK_PAGES, PAGE_BYTES, chunk_sum, is_zero};
+use snapshot_format::pages::{CHUNK_BYTES, CHUNK_PAGES, PAGE_BYTES, is_zero, page_sum};
 
 use super::{Error, PageSource};
 
@@ -14,8 +13,9 @@ mod checked_test;
 
 /// A source whose chunks of 2 MiB are read whole and compared with their sums when they are first used.
 ///
-/// After that the source below is read for what is asked for and nothing else, so it has to notice by itself if its
-/// bytes change, as [`super::Guarded`] does.
+/// From then on there is a sum for each of its pages (8 bytes for 4096), and the source below is read for what is asked
+/// for and nothing else, and every page that leaves is compared with its sum. So nothing depends on whether the source
+/// notices that its bytes change, and one that was only touched goes on being served.
 #[derive(Debug)]
 pub struct Checked<S> {
     inner: S,
@@ -39,28 +39,48 @@ const LOOK_AHEAD: u64 = 32;
 enum Known {
     /// There is nothing in it.
     Zero,
-    /// A bit for each page; those that are set are zero.
-    Pages(Box<[u64; (CHUNK_PAGES / 64) as usize]>),
+    /// Its pages.
+    Pages(Box<Pages>),
+}
+
+/// The pages of a chunk that was found good.
+#[derive(Debug)]
+struct Pages {
+    /// A bit for each; those that are set are zero. A sum of 0 alone does not say that.
+    zero: [u64; (CHUNK_PAGES / 64) as usize],
+    /// [`page_sum`] of each.
+    sums: [u64; CHUNK_PAGES as usize],
 }
 
 impl Known {
-    fn of(chunk: &[u8]) -> Self {
-        let mut zero = Box::new([0; (CHUNK_PAGES / 64) as usize]);
-        let mut all = true;
-        for (page, bytes) in chunk.chunks(PAGE_BYTES as usize).enumerate() {
+    /// What `chunk`, whose first page is page `first` of the file, is, and its sum.
+    fn of(first: u64, chunk: &[u8]) -> (Self, u64) {
+        let mut pages =
+            Box::new(Pages { zero: [0; (CHUNK_PAGES / 64) as usize], sums: [0; CHUNK_PAGES as usize] });
+        let (mut all, mut sum) = (true, 0_u64);
+        for (page, bytes) in chunk.as_chunks::<{ PAGE_BYTES as usize }>().0.iter().enumerate() {
             if is_zero(bytes) {
-                zero[page / 64] |= 1 << (page % 64);
-            } else {
-                all = false;
+                pages.zero[page / 64] |= 1 << (page % 64);
+                continue;
             }
+            all = false;
+            pages.sums[page] = page_sum(first + page as u64, bytes);
+            sum = sum.wrapping_add(pages.sums[page]);
         }
-        if all { Self::Zero } else { Self::Pages(zero) }
+        (if all { Self::Zero } else { Self::Pages(pages) }, sum)
     }
 
     fn is_zero(&self, page: u64) -> bool {
         match self {
             Self::Zero => true,
-            Self::Pages(zero) => zero[(page / 64) as usize] >> (page % 64) & 1 == 1,
+            Self::Pages(pages) => pages.zero[(page / 64) as usize] >> (page % 64) & 1 == 1,
+        }
+    }
+
+    fn sum(&self, page: u64) -> u64 {
+        match self {
+            Self::Zero => 0,
+            Self::Pages(pages) => pages.sums[page as usize],
         }
     }
 }
@@ -87,41 +107,54 @@ impl<S: PageSource> Checked<S> {
     fn read_within(&self, offset: u64, buffer: &mut [u8]) -> Result<(), Error> {
         let chunk = offset / CHUNK_BYTES;
         let known = &self.chunks[chunk as usize];
-        if known.get().is_some() {
-            return self.inner.read(offset, buffer);
+        if let Some(known) = known.get() {
+            return self.read_known(known, offset, buffer);
         }
         let start = chunk * CHUNK_BYTES;
         if buffer.len() as u64 == self.end(chunk) - start {
             // There is room for all of it where it is wanted.
             self.inner.read(start, buffer)?;
-            self.compare(chunk, buffer)?;
-            let _ = known.set(Known::of(buffer));
+            let _ = known.set(self.verified(chunk, buffer)?);
             return Ok(());
         }
         let reader = &self.readers[chunk as usize % READERS];
         // What a panic has left there is overwritten.
         let mut bytes = reader.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.get().is_some() {
+        if let Some(known) = known.get() {
             drop(bytes);
-            return self.inner.read(offset, buffer);
+            return self.read_known(known, offset, buffer);
         }
         bytes.resize((self.end(chunk) - start) as usize, 0);
         self.inner.read(start, &mut bytes)?;
-        self.compare(chunk, &bytes)?;
+        let verified = self.verified(chunk, &bytes)?;
         let at = (offset - start) as usize;
         buffer.copy_from_slice(&bytes[at..at + buffer.len()]);
-        // Nobody else can have set it: the lock is ours.
-        let _ = known.set(Known::of(&bytes));
+        // Whoever has read the whole chunk may have set it meanwhile, to the same.
+        let _ = known.set(verified);
         Ok(())
     }
 
-    /// Whether `bytes` are those of chunk `chunk` that were saved.
-    fn compare(&self, chunk: u64, bytes: &[u8]) -> Result<(), Error> {
+    /// Fills `buffer`, which lies within a chunk that was found good, with the bytes that it had then.
+    fn read_known(&self, known: &Known, offset: u64, buffer: &mut [u8]) -> Result<(), Error> {
+        self.inner.read(offset, buffer)?;
+        let first = offset / PAGE_BYTES;
+        for (page, bytes) in (first..).zip(buffer.as_chunks::<{ PAGE_BYTES as usize }>().0) {
+            let (stated, computed) = (known.sum(page % CHUNK_PAGES), page_sum(page, bytes));
+            if stated != computed {
+                let how = format!("checksum {computed:#018x}, it was {stated:#018x} when its chunk was verified");
+                return Err(Error::Damaged { what: self.what.clone(), offset: page * PAGE_BYTES, how });
+            }
+        }
+        Ok(())
+    }
+
+    /// What there is to know of chunk `chunk`, if `bytes` are those that were saved.
+    fn verified(&self, chunk: u64, bytes: &[u8]) -> Result<Known, Error> {
         let start = chunk * CHUNK_BYTES;
         let stated = self.index.chunk_sums()[chunk as usize];
-        let computed = chunk_sum(start / PAGE_BYTES, bytes);
+        let (known, computed) = Known::of(start / PAGE_BYTES, bytes);
         if stated == computed {
-            return Ok(());
+            return Ok(known);
         }
         let how = format!("checksum {computed:#018x}, the index says {stated:#018x}");
         Err(Error::Damaged { what: self.what.clone(), offset: start, how })

@@ -115,3 +115,39 @@ fn many_that_come_at_once_read_a_chunk_once() {
     // The whole once, and a page for each of the others.
     assert_eq!(source.inner.reads(), 8);
 }
+
+/// The source below is changed behind everybody's back, after each chunk was found good: every page that leaves is looked at.
+#[test]
+fn a_page_that_is_changed_after_its_chunk_was_verified_reaches_nobody() {
+    let mut source = checked(memory(), false);
+    let mut all = vec![0; memory().len()];
+    source.read(0, &mut all).unwrap();
+    let last = (2 * CHUNK_BYTES) as usize;
+    source.inner.bytes[4096 + 77] ^= 1;
+    source.inner.bytes[last + 9] ^= 1;
+    for (at, len) in [(4096, 4096), (0, 2 * 4096), (0, CHUNK_BYTES as usize), (last, 4096)] {
+        let page = if at == last { last as u64 } else { 4096 };
+        match source.read(at as u64, &mut vec![0; len]) {
+            Err(Error::Damaged { offset, .. }) => assert_eq!(offset, page),
+            other => panic!("{at:#x}: {other:?}"),
+        }
+    }
+    // What was not changed is as good as before, and so is what is changed back.
+    source.read(0, &mut [0; 4096]).unwrap();
+    source.read(8192, &mut [0; 8 * 4096]).unwrap();
+    source.inner.bytes = memory();
+    source.read(0, &mut all).unwrap();
+    assert_eq!(all, memory());
+}
+
+/// Data where there was none, in a chunk of zeros and in one with data.
+#[test]
+fn a_zero_page_that_is_written_after_its_chunk_was_verified_reaches_nobody() {
+    for at in [0, CHUNK_BYTES] {
+        let mut source = checked(memory(), false);
+        source.read(at, &mut [0; 4096]).unwrap();
+        source.inner.bytes[at as usize + 5] = 1;
+        assert!(matches!(source.read(at, &mut [0; 4096]), Err(Error::Damaged { .. })));
+        assert!(source.zeros(at) >= 4096, "it was zero when it was saved");
+    }
+}

@@ -47,6 +47,8 @@ impl Pack {
         let guarded = Guarded::new(file, what)?;
         let index = PackIndex::read(guarded.file())?;
         guarded.check()?;
+        // From here on every frame is compared with its sum, whenever it is read.
+        let guarded = guarded.vouched_for();
         Ok(Self { guarded, index, decoders: Mutex::default() })
     }
 

@@ -79,6 +79,9 @@ pub(crate) struct Memory {
     uffd: Uffd,
     /// Whether the kernel can be told for a single read that it is not to wait.
     can_be_told: bool,
+    /// As on a kernel that has no `UFFDIO_POISON`.
+    #[cfg(test)]
+    pub(crate) lacks_poison: bool,
 }
 
 impl Memory {
@@ -98,7 +101,12 @@ impl Memory {
         fcntl_setfl(&fd, fcntl_getfl(&fd)? | OFlags::NONBLOCK)?;
         // SAFETY: the descriptor is owned by `fd`, which gives it up here, and it is a userfaultfd.
         let uffd = unsafe { Uffd::from_raw_fd(fd.into_raw_fd()) };
-        Ok(Self { uffd, can_be_told: true })
+        Ok(Self {
+            uffd,
+            can_be_told: true,
+            #[cfg(test)]
+            lacks_poison: false,
+        })
     }
 
     /// Reads what has happened since the last time; adds it to `events`. Says whether there may be more.
@@ -168,10 +176,28 @@ impl Memory {
 
     /// Makes whoever touches these addresses fail (SIGBUS) rather than wait for ever. As [`Self::copy`].
     pub(crate) fn poison(&self, address: u64, len: u64) -> Result<u64, Errno> {
+        #[cfg(test)]
+        if self.lacks_poison {
+            return Err(Errno::INVAL);
+        }
         let mut arg = Fill { start: address, len, mode: 0, filled: 0 };
         // SAFETY: `arg` has the layout of struct uffdio_poison.
         let done = unsafe { libc::ioctl(self.uffd.as_raw_fd(), UFFDIO_POISON as _, &raw mut arg) };
         placed(done, arg.filled)
+    }
+
+    /// Whether the kernel has `UFFDIO_POISON` (Linux 6.6). The argument of the request is at an address that no process has:
+    /// a kernel that knows the request cannot read it (`EFAULT`), or wants events to be read first (`EAGAIN`); any other
+    /// answers `EINVAL` (`userfaultfd_ioctl`).
+    pub(crate) fn can_poison(&self) -> bool {
+        #[cfg(test)]
+        if self.lacks_poison {
+            return false;
+        }
+        // SAFETY: the kernel reads nothing there, because the address is beyond those of any process.
+        let done = unsafe { libc::ioctl(self.uffd.as_raw_fd(), UFFDIO_POISON as _, usize::MAX) };
+        let answer = Errno::from_io_error(&io::Error::last_os_error());
+        done != 0 && matches!(answer, Some(Errno::FAULT | Errno::AGAIN))
     }
 
     /// Wakes whoever waits for a page there; whose page is still missing asks again.
