@@ -16,16 +16,16 @@ use crate::memory::{Memory, give_back};
 use crate::sys::page_stub::{self, Taken};
 use crate::sys::ram::Access;
 
-const MIB: u64 = 1 << 20;
+pub(super) const MIB: u64 = 1 << 20;
 /// Where the second region lies.
-const HIGH: u64 = 16 * MIB;
+pub(super) const HIGH: u64 = 16 * MIB;
 /// In the memory file as well.
 const FILE: u64 = 6 * MIB;
 /// The chunk from here on is zeros.
 const ZEROS: u64 = 2 * MIB;
 const SOON: Duration = Duration::from_millis(300);
 
-fn page_at(offset: u64) -> [u8; 4096] {
+pub(super) fn page_at(offset: u64) -> [u8; 4096] {
     if (ZEROS..ZEROS + 2 * MIB).contains(&offset) {
         [0; 4096]
     } else {
@@ -60,7 +60,7 @@ fn serve(taken: &Taken, go: &AtomicBool) {
 }
 
 /// A server on a thread of its own, which ends when this is dropped.
-struct Stub {
+pub(super) struct Stub {
     go: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
@@ -83,7 +83,7 @@ impl Drop for Stub {
 }
 
 /// Memory whose server is `serve`, on a socket pair.
-fn served_by(
+pub(super) fn served_by(
     timeout: Duration,
     serve: impl FnOnce(UnixStream, &AtomicBool) + Send + 'static,
 ) -> (Stub, Memory) {
@@ -98,12 +98,12 @@ fn delivered(serve: impl FnOnce(Taken, &AtomicBool) + Send + 'static) -> (Stub, 
     served_by(Duration::from_secs(10), |stream, go| serve(page_stub::take(&stream), go))
 }
 
-fn byte(memory: &Memory, at: u64) -> u8 {
+pub(super) fn byte(memory: &Memory, at: u64) -> u8 {
     memory.ram().read_obj(GuestAddress(at)).unwrap()
 }
 
 /// Waits for a loss, and gives it.
-fn loss_of(memory: &Memory, within: Duration) -> Lost {
+pub(super) fn loss_of(memory: &Memory, within: Duration) -> Lost {
     let (loss, start) = (memory.loss().unwrap(), Instant::now());
     loop {
         if let Some(lost) = loss.get() {

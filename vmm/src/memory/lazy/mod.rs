@@ -15,6 +15,8 @@ mod probe;
 mod watch;
 
 #[cfg(test)]
+mod idle_test;
+#[cfg(test)]
 mod lazy_test;
 
 use std::io;
