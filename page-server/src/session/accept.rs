@@ -17,6 +17,7 @@ use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg}
 use snapshot_format::handoff::{self, FromServer, Handshake};
 use snapshot_format::pages::PAGE_BYTES;
 
+use super::lookout::Lookout;
 use super::run::{chain, say};
 use super::{Error, Options, Session};
 use crate::fault::{Deliverer, Grain, Place, Space};
@@ -178,6 +179,8 @@ pub(super) fn session(
     let source = Arc::clone(image.source());
     let mut deliverer = Deliverer::new(place, source, grain, stats, options.trace.clone());
     deliverer.expect(Members::new(steps()));
+    deliverer.read_beside();
     let ahead = Queue::new(steps());
-    Session { socket, deliverer, ahead, is_ours: handshake.hello.is_some(), options: options.clone() }
+    let (is_ours, lookout, options) = (handshake.hello.is_some(), Lookout::default(), options.clone());
+    Session { socket, deliverer, ahead, is_ours, lookout, options }
 }

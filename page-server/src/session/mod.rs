@@ -5,12 +5,13 @@
 //! memory's owner has asked for.
 
 mod accept;
+mod lookout;
 mod run;
 
 use std::io;
 use std::num::NonZero;
 use std::os::unix::net::UnixStream;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use rustix::io::Errno;
@@ -22,6 +23,7 @@ use crate::stats::Stats;
 use crate::trace::Trace;
 
 pub(crate) use accept::{Received, receive};
+use lookout::Lookout;
 pub(crate) use run::{End, chain};
 
 /// How sessions are served.
@@ -51,9 +53,10 @@ impl Default for Options {
     }
 }
 
-/// How many sessions may look for faults at once without sleeping: one CPU is left to the guests.
-pub(crate) fn pollers() -> usize {
-    std::thread::available_parallelism().map_or(0, NonZero::get).saturating_sub(1)
+/// How many CPUs this process may use.
+fn cpus() -> usize {
+    static CPUS: OnceLock<usize> = OnceLock::new();
+    *CPUS.get_or_init(|| std::thread::available_parallelism().map_or(1, NonZero::get))
 }
 
 /// Why a connection becomes no session.
@@ -123,6 +126,7 @@ pub(crate) struct Session {
     ahead: Queue,
     /// Whether the VMM understands what a server says.
     is_ours: bool,
+    lookout: Lookout,
     options: Options,
 }
 
