@@ -22,6 +22,7 @@ use std::time::{Duration, Instant};
 use rustix::io::Errno;
 use snapshot_format::pages::{PAGE_BYTES, is_zero};
 
+use super::beside::Beside;
 use super::grain::{Grain, Walks};
 use super::huge::Huge;
 use super::space::{Kind, Space, Spot, Stretch};
@@ -72,19 +73,21 @@ pub(crate) enum Ended {
 
 /// A fault that has not been answered.
 #[derive(Clone, Copy, Debug)]
-struct Fault {
-    address: u64,
-    write: bool,
-    read_at: Instant,
+pub(super) struct Fault {
+    pub(super) address: u64,
+    pub(super) write: bool,
+    pub(super) read_at: Instant,
 }
 
 /// How much a page is worth.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Worth {
+pub(super) enum Worth {
     /// All the time that a source takes: somebody waits for it.
     Waiting,
     /// One attempt: somebody may wait for it later.
     One,
+    /// One attempt, and after everything else: it comes ahead of the guest.
+    Ahead,
 }
 
 /// The most faults that are remembered: more than any guest has vCPUs. A VMM that wakes its own threads can raise any
@@ -106,23 +109,25 @@ pub(crate) struct Place {
 
 /// Delivers one guest's pages.
 pub(crate) struct Deliverer {
-    memory: Memory,
-    space: Space,
+    pub(super) memory: Memory,
+    pub(super) space: Space,
     protect: bool,
-    source: Arc<dyn PageSource>,
-    walks: Walks,
-    waiting: VecDeque<Fault>,
+    pub(super) source: Arc<dyn PageSource>,
+    pub(super) walks: Walks,
+    pub(super) waiting: VecDeque<Fault>,
     /// What is to come ahead of the guest.
-    expected: Members,
+    pub(super) expected: Members,
     /// Kept, so that a fault allocates nothing.
-    buffer: Vec<u8>,
+    pub(super) buffer: Vec<u8>,
     /// Zeros for a page of hugetlbfs, made when the first is wanted.
     zeros: Vec<u8>,
     events: Vec<Event>,
-    stats: Stats,
+    pub(super) stats: Stats,
     trace: Option<Arc<Trace>>,
     /// If the memory is this process's own.
     huge: Option<Huge>,
+    /// What other threads read for it.
+    pub(super) beside: Beside,
 }
 
 /// What is put in place.
@@ -165,6 +170,7 @@ impl Deliverer {
             stats,
             trace,
             huge: None,
+            beside: Beside::default(),
         }
     }
 
@@ -205,7 +211,7 @@ impl Deliverer {
         }
     }
 
-    /// Reads what has happened; says whether a fault waits now.
+    /// Reads what has happened; says whether there is something to answer now.
     pub(crate) fn look(&mut self) -> Result<bool, Ended> {
         for _ in 0..MOST_BATCHES {
             let more = match self.memory.read(&mut self.events) {
@@ -232,40 +238,11 @@ impl Deliverer {
                 break;
             }
         }
-        Ok(!self.waiting.is_empty())
-    }
-
-    /// Answers every fault that waits.
-    pub(crate) fn answer(&mut self) -> Result<(), Ended> {
-        while let Some(fault) = self.waiting.pop_front() {
-            self.stats.faults.inc();
-            let Some(spot) = self.space.find(fault.address) else {
-                // Of memory that was not handed over: the kernel would not have told.
-                self.memory.wake(fault.address - fault.address % PAGE_BYTES, PAGE_BYTES);
-                continue;
-            };
-            let (_, offset, _) = self.space.place(spot);
-            if self.space.kind(spot) == Kind::Missing && self.expected.contains(offset) {
-                self.stats.set_faults.inc();
-            }
-            let delivered = match self.space.kind(spot) {
-                Kind::There | Kind::Gone => self.insist(spot)?,
-                Kind::Missing | Kind::Removed => match self.deliver_around(spot, fault.address) {
-                    // It may be a neighbour that cannot be had, which nobody has asked for yet.
-                    Err(Ended::Source { .. } | Ended::Place { .. }) => self.insist(spot)?,
-                    delivered => delivered?,
-                },
-            };
-            let took = fault.read_at.elapsed();
-            self.stats.latency.observe(took.as_secs_f64());
-            self.stats.demanded.inc_by(delivered);
-            self.record(trace::Cause::Fault { write: fault.write }, offset, delivered, took);
-        }
-        Ok(())
+        Ok(!self.waiting.is_empty() || self.has_arrived())
     }
 
     /// Delivers a page that is missing or removed, and what the guest is likely to touch next.
-    fn deliver_around(&mut self, spot: Spot, address: u64) -> Result<u64, Ended> {
+    pub(super) fn deliver_around(&mut self, spot: Spot, address: u64) -> Result<u64, Ended> {
         let mut window = self.walks.window(address);
         let Some(huge) = &self.huge else {
             return self.deliver(&self.space.alike(spot, &window), Worth::One);
@@ -303,25 +280,27 @@ impl Deliverer {
 
     /// Delivers one page, whatever is known of it. One that was delivered before may have been asked for before it came,
     /// or the VMM has thrown it away without a word: only the kernel knows.
-    fn insist(&mut self, spot: Spot) -> Result<u64, Ended> {
+    pub(super) fn insist(&mut self, spot: Spot) -> Result<u64, Ended> {
         self.space.ask_again(spot);
         let (address, ..) = self.space.place(spot);
         let stretch = self.space.alike(spot, &(address..address + 1));
         self.deliver(&stretch, Worth::Waiting)
     }
 
-    /// Delivers `len` bytes of the memory file from `offset` on, ahead of the guest: what of it is missing. Bytes.
+    /// Delivers `len` bytes of the memory file from `offset` on, ahead of the guest: what of it is missing. Bytes. Of a working
+    /// set, what has to be waited for comes later, and is counted here.
     pub(crate) fn ahead(&mut self, offset: u64, len: u64, cause: trace::Cause) -> Result<u64, Ended> {
         let Some(spot) = self.space.find_offset(offset) else { return Ok(0) };
         let start = Instant::now();
         let (from, ..) = self.space.place(spot);
         let end = from.saturating_add(len);
         let mut next = self.space.next_missing(spot, len);
+        let worth = if cause == trace::Cause::Prefetch { Worth::Ahead } else { Worth::One };
         let mut delivered = 0;
         while let Some(spot) = next {
             let (address, ..) = self.space.place(spot);
             let stretch = self.space.alike(spot, &(address..end));
-            delivered += self.deliver(&stretch, Worth::One)?;
+            delivered += self.deliver(&stretch, worth)? + self.handed_ahead();
             let (start, _, done) = stretch.place(&self.space);
             next = match self.space.find(start + done) {
                 Some(spot) if start + done < end => self.space.next_missing(spot, end - start - done),
@@ -369,7 +348,10 @@ impl Deliverer {
                 }
             }
             let piece = (len - at).min(PIECE.max(page));
-            let bytes = self.read(offset + at, piece, worth)?;
+            let Some(bytes) = self.read_or_hand_over(address + at, offset + at, piece, worth)? else {
+                at += piece;
+                continue;
+            };
             let put = self.put_runs(address + at, &bytes[..piece as usize], page as usize);
             self.buffer = bytes;
             placed += put?;
@@ -412,7 +394,7 @@ impl Deliverer {
     }
 
     /// Reads one piece into the buffer, which it hands out: it may be longer.
-    fn read(&mut self, offset: u64, len: u64, worth: Worth) -> Result<Vec<u8>, Ended> {
+    pub(super) fn read(&mut self, offset: u64, len: u64, worth: Worth) -> Result<Vec<u8>, Ended> {
         let mut buffer = std::mem::take(&mut self.buffer);
         if (buffer.len() as u64) < len {
             buffer.resize(len as usize, 0);
@@ -428,7 +410,7 @@ impl Deliverer {
     }
 
     /// Places one piece, its zero pages as such.
-    fn put_runs(&mut self, address: u64, bytes: &[u8], page: usize) -> Result<u64, Ended> {
+    pub(super) fn put_runs(&mut self, address: u64, bytes: &[u8], page: usize) -> Result<u64, Ended> {
         let (mut start, mut placed) = (0, 0);
         while start < bytes.len() {
             let zero = is_zero(&bytes[start..start + page]);
@@ -522,7 +504,7 @@ impl Deliverer {
         }
     }
 
-    fn record(&self, cause: trace::Cause, offset: u64, len: u64, took: Duration) {
+    pub(super) fn record(&self, cause: trace::Cause, offset: u64, len: u64, took: Duration) {
         if let Some(trace) = &self.trace {
             trace.record(cause, offset, len, took);
         }
@@ -579,7 +561,8 @@ impl Deliverer {
     /// # Errors
     /// The VM is gone.
     pub(crate) fn deliver_rest(&mut self) -> Result<bool, Ended> {
-        let regions: Vec<(u64, u64)> = self.space.regions().map(|region| (region.offset, region.len)).collect();
+        let regions: Vec<(u64, u64)> =
+            self.space.regions().map(|region| (region.offset, region.len)).collect();
         let mut is_whole = true;
         for (offset, len) in regions {
             match self.ahead(offset, len, trace::Cause::Drain) {
@@ -607,7 +590,7 @@ impl Deliverer {
 fn read(source: &dyn PageSource, offset: u64, bytes: &mut [u8], worth: Worth) -> Result<(), Ended> {
     let read = match worth {
         Worth::Waiting => source.read(offset, bytes),
-        Worth::One => source.read_ahead(offset, bytes),
+        Worth::One | Worth::Ahead => source.read_ahead(offset, bytes),
     };
     read.map_err(|source| Ended::Source { offset, source })
 }

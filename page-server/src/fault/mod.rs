@@ -2,6 +2,8 @@
 //!
 //! Knows addresses, file offsets, a source and a userfaultfd. Knows no sockets and no sessions.
 
+mod answer;
+mod beside;
 mod deliver;
 mod grain;
 mod huge;

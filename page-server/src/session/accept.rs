@@ -17,6 +17,7 @@ use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg}
 use snapshot_format::handoff::{self, FromServer, Handshake, Hello};
 use snapshot_format::pages::PAGE_BYTES;
 
+use super::lookout::Lookout;
 use super::lost::warn_of_kernel;
 use super::run::{chain, say};
 use super::{Error, Options, Peer, Session};
@@ -184,7 +185,9 @@ pub(super) fn session(
     let source = Arc::clone(image.source());
     let mut deliverer = Deliverer::new(place, source, grain, stats, options.trace.clone());
     deliverer.expect(Members::new(steps()));
+    deliverer.read_beside();
     let ahead = Queue::new(steps());
     let peer = (!is_ours).then(|| Peer::of(&socket));
-    Session { socket, deliverer, ahead, is_ours, peer, is_kept: false, options: options.clone() }
+    let (lookout, options) = (Lookout::default(), options.clone());
+    Session { socket, deliverer, ahead, is_ours, peer, is_kept: false, lookout, options }
 }

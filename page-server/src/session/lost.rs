@@ -15,8 +15,8 @@ use std::time::Duration;
 
 use snapshot_format::handoff::FromServer;
 
-use super::run::{End, Wanted, chain, say};
 use super::Session;
+use super::run::{End, Wanted, chain, say};
 use crate::fault::Ended;
 use crate::sys::uffd::Memory;
 

@@ -5,6 +5,7 @@
 //! memory's owner has asked for.
 
 mod accept;
+mod lookout;
 mod lost;
 mod peer;
 mod run;
@@ -12,7 +13,7 @@ mod run;
 use std::io;
 use std::num::NonZero;
 use std::os::unix::net::UnixStream;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use rustix::io::Errno;
@@ -24,6 +25,7 @@ use crate::stats::Stats;
 use crate::trace::Trace;
 
 pub(crate) use accept::{Received, receive};
+use lookout::Lookout;
 use peer::Peer;
 pub(crate) use run::{End, chain};
 
@@ -54,9 +56,10 @@ impl Default for Options {
     }
 }
 
-/// How many sessions may look for faults at once without sleeping: one CPU is left to the guests.
-pub(crate) fn pollers() -> usize {
-    std::thread::available_parallelism().map_or(0, NonZero::get).saturating_sub(1)
+/// How many CPUs this process may use.
+fn cpus() -> usize {
+    static CPUS: OnceLock<usize> = OnceLock::new();
+    *CPUS.get_or_init(|| std::thread::available_parallelism().map_or(1, NonZero::get))
 }
 
 /// Why a connection becomes no session.
@@ -130,6 +133,7 @@ pub(crate) struct Session {
     peer: Option<Peer>,
     /// A page is lost, could not be poisoned, and the process could not be ended: its memory must stay registered.
     is_kept: bool,
+    lookout: Lookout,
     options: Options,
 }
 

@@ -4,7 +4,6 @@ use std::fmt::Write as _;
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -12,7 +11,7 @@ use rustix::io::Errno;
 use snapshot_format::handoff::FromServer;
 use snapshot_format::pages::PAGE_BYTES;
 
-use super::Session;
+use super::{Session, cpus};
 use crate::fault::Ended;
 use crate::prefetch::{Queue, Step};
 use crate::trace::Cause;
@@ -21,9 +20,8 @@ use crate::trace::Cause;
 const BUSY: u32 = 20;
 /// How often a session that never sleeps looks whether it is wanted.
 const LOOK_UP: u32 = 32;
-
-/// Sessions that look for faults without sleeping, in this process.
-static POLLERS: AtomicUsize = AtomicUsize::new(0);
+/// The most that is read ahead of a guest at once, where it has to be waited for.
+const MOST_AHEAD: usize = 8;
 
 /// How a session ended.
 #[derive(Debug)]
@@ -71,18 +69,26 @@ impl Session {
             }
             if self.deliverer.look()? {
                 self.deliverer.answer()?;
-                last_fault = Some(Instant::now());
+                let now = Instant::now();
+                self.lookout.answered(now);
+                last_fault = Some(now);
                 continue;
             }
             // Not before the guest runs: until then its VM is being built, and has better uses for the processor.
             let has_begun = self.deliverer.stats().faults.get() > 0;
-            if has_begun && let Some(step) = self.ahead.next() {
+            let may_more = self.deliverer.under_way() < MOST_AHEAD;
+            if has_begun
+                && may_more
+                && let Some(step) = self.ahead.next()
+            {
                 self.deliver_ahead(step)?;
                 continue;
             }
             let busy = last_fault.is_some_and(|at| at.elapsed() < self.options.poll * BUSY);
             if busy && self.look_out()? {
-                last_fault = Some(Instant::now());
+                let now = Instant::now();
+                self.lookout.answered(now);
+                last_fault = Some(now);
                 continue;
             }
             // There is time now, and a server that is killed writes nothing any more.
@@ -98,7 +104,8 @@ impl Session {
     }
 
     fn deliver_ahead(&mut self, Step { offset, len }: Step) -> Result<(), Ended> {
-        let delivered = match self.deliverer.ahead(offset, len, Cause::Prefetch) {
+        let failed = self.deliverer.failed_ahead().map(Err);
+        let delivered = match failed.unwrap_or_else(|| self.deliverer.ahead(offset, len, Cause::Prefetch)) {
             // Nobody has asked for it yet. What the guest does ask for is worth the source's whole time.
             Err(error @ (Ended::Source { .. } | Ended::Place { .. })) => {
                 tracing::warn!(error = &error as &dyn std::error::Error, "nothing more is delivered ahead");
@@ -113,20 +120,14 @@ impl Session {
         Ok(())
     }
 
-    /// Looks for a fault without sleeping, for a moment, unless so many do that a guest would have to wait for it.
+    /// Looks for a fault without sleeping, for a moment, while there are CPUs to spare.
     fn look_out(&mut self) -> Result<bool, Ended> {
-        if POLLERS.fetch_add(1, Ordering::Relaxed) >= super::pollers() {
-            POLLERS.fetch_sub(1, Ordering::Relaxed);
-            return Ok(false);
-        }
-        let until = Instant::now() + self.options.poll;
-        let mut found = self.deliverer.look();
-        while matches!(found, Ok(false)) && Instant::now() < until {
-            std::hint::spin_loop();
-            found = self.deliverer.look();
-        }
-        POLLERS.fetch_sub(1, Ordering::Relaxed);
-        if found? {
+        let Self { deliverer, lookout, .. } = self;
+        let found = lookout.look(self.options.poll, cpus(), || match deliverer.look() {
+            Ok(false) => None,
+            found => Some(found),
+        });
+        if found.transpose()? == Some(true) {
             self.deliverer.answer()?;
             return Ok(true);
         }
@@ -134,12 +135,18 @@ impl Session {
     }
 
     /// Waits until something happens, for as long as `limit`.
-    pub(super) fn wait(&mut self, stop: Option<&impl AsFd>, limit: Option<Duration>) -> Result<Wanted, Ended> {
+    pub(super) fn wait(
+        &mut self,
+        stop: Option<&impl AsFd>,
+        limit: Option<Duration>,
+    ) -> Result<Wanted, Ended> {
         let limit = limit.and_then(|limit| Timespec::try_from(limit).ok());
-        let mut watched = Vec::with_capacity(3);
+        let mut watched = Vec::with_capacity(4);
         watched.push(PollFd::new(&self.socket, PollFlags::IN));
         watched.push(PollFd::new(self.deliverer.memory(), PollFlags::IN));
         watched.extend(stop.map(|stop| PollFd::new(stop, PollFlags::IN)));
+        let told = watched.len();
+        watched.extend(self.deliverer.mailbox().map(|mailbox| PollFd::new(mailbox, PollFlags::IN)));
         match poll(&mut watched, limit.as_ref()) {
             Ok(_) => {}
             Err(Errno::INTR) => return Ok(Wanted::Yes),
@@ -154,7 +161,7 @@ impl Session {
             // It was never told which features are wanted, so it will never tell of faults.
             return Err(Ended::Read(Errno::INVAL));
         }
-        let drain = happened.get(2).is_some_and(|flags| flags.contains(PollFlags::IN));
+        let drain = happened[..told].get(2).is_some_and(|flags| flags.contains(PollFlags::IN));
         Ok(if drain { Wanted::Drain } else { Wanted::Yes })
     }
 

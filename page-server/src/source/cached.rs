@@ -77,6 +77,12 @@ impl BlockCache {
         }
     }
 
+    /// The block, if it is there, from now on the one used last.
+    fn recent(&self, key: Key) -> Option<Arc<[u8]>> {
+        let mut state = self.lock();
+        matches!(state.slots.get(&key), Some(Slot::Here { .. })).then(|| state.used(key))
+    }
+
     /// The block, by `fetch` if it is not there. Of several that miss the same block, one fetches it, and the others
     /// wait for it; if it fails, the next one tries.
     fn get(&self, key: Key, fetch: impl FnOnce() -> Result<Arc<[u8]>, Error>) -> Result<Arc<[u8]>, Error> {
@@ -227,5 +233,19 @@ impl<S: PageSource> PageSource for Cached<S> {
             rest = tail;
         }
         Ok(())
+    }
+
+    /// Of blocks that are here.
+    fn read_now(&self, offset: u64, buffer: &mut [u8]) -> Result<bool, Error> {
+        let (mut at, mut rest) = (offset, buffer);
+        while !rest.is_empty() {
+            let within = (at % BLOCK_BYTES) as usize;
+            let (head, tail) = rest.split_at_mut((BLOCK_BYTES as usize - within).min(rest.len()));
+            let Some(block) = self.cache.recent((self.source, at / BLOCK_BYTES)) else { return Ok(false) };
+            head.copy_from_slice(&block[within..within + head.len()]);
+            at += head.len() as u64;
+            rest = tail;
+        }
+        Ok(true)
     }
 }

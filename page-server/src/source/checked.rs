@@ -1,10 +1,11 @@
 //! What stands in front of memory that has checksums: no byte leaves that is not what was saved, however often it is read.
 
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 
 use snapshot_format::MemoryIndex;
 use snapshot_format::pages::{CHUNK_BYTES, CHUNK_PAGES, PAGE_BYTES, is_zero, page_sum};
 
+use super::turns::Turns;
 use super::{Error, PageSource};
 
 #[cfg(test)]
@@ -24,12 +25,9 @@ pub struct Checked<S> {
     index: Arc<MemoryIndex>,
     /// One for each chunk; set once it was found good.
     chunks: Box<[OnceLock<Known>]>,
-    /// Who reads chunk n holds number n modulo [`READERS`], and reads into what is in it: so a chunk is read once, and
-    /// a few at the same time.
-    readers: [Mutex<Vec<u8>>; READERS],
+    /// Each chunk is read by one at a time.
+    turns: Turns,
 }
-
-const READERS: usize = 4;
 
 /// The most chunks that [`PageSource::zeros`] looks at in a call.
 const LOOK_AHEAD: u64 = 32;
@@ -95,7 +93,7 @@ impl<S: PageSource> Checked<S> {
             return Err(Error::Damaged { what, offset: 0, how: error.to_string() });
         }
         let chunks = index.chunk_sums().iter().map(|_| OnceLock::new()).collect();
-        Ok(Self { inner, what, index, chunks, readers: Default::default() })
+        Ok(Self { inner, what, index, chunks, turns: Turns::default() })
     }
 
     /// The first byte behind chunk `chunk`.
@@ -117,9 +115,7 @@ impl<S: PageSource> Checked<S> {
             let _ = known.set(self.verified(chunk, buffer)?);
             return Ok(());
         }
-        let reader = &self.readers[chunk as usize % READERS];
-        // What a panic has left there is overwritten.
-        let mut bytes = reader.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut bytes = self.turns.take(chunk);
         if let Some(known) = known.get() {
             drop(bytes);
             return self.read_known(known, offset, buffer);
@@ -141,7 +137,8 @@ impl<S: PageSource> Checked<S> {
         for (page, bytes) in (first..).zip(buffer.as_chunks::<{ PAGE_BYTES as usize }>().0) {
             let (stated, computed) = (known.sum(page % CHUNK_PAGES), page_sum(page, bytes));
             if stated != computed {
-                let how = format!("checksum {computed:#018x}, it was {stated:#018x} when its chunk was verified");
+                let how =
+                    format!("checksum {computed:#018x}, it was {stated:#018x} when its chunk was verified");
                 return Err(Error::Damaged { what: self.what.clone(), offset: page * PAGE_BYTES, how });
             }
         }
@@ -203,5 +200,15 @@ impl<S: PageSource> PageSource for Checked<S> {
             rest = tail;
         }
         Ok(())
+    }
+
+    /// Of chunks that were compared.
+    fn read_now(&self, offset: u64, buffer: &mut [u8]) -> Result<bool, Error> {
+        let end = (offset + buffer.len() as u64).div_ceil(CHUNK_BYTES);
+        let mut chunks = offset / CHUNK_BYTES..end;
+        if chunks.any(|chunk| self.chunks[chunk as usize].get().is_none()) {
+            return Ok(false);
+        }
+        self.inner.read_now(offset, buffer)
     }
 }

@@ -110,4 +110,8 @@ impl PageSource for MemoryFile {
     fn read(&self, offset: u64, buffer: &mut [u8]) -> Result<(), Error> {
         self.guarded.read(offset, buffer)
     }
+
+    fn read_now(&self, offset: u64, buffer: &mut [u8]) -> Result<bool, Error> {
+        self.guarded.read_now(offset, buffer)
+    }
 }

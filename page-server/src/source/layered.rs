@@ -118,4 +118,18 @@ impl PageSource for Layered {
         }
         Ok(())
     }
+
+    fn read_now(&self, offset: u64, buffer: &mut [u8]) -> Result<bool, Error> {
+        let (mut at, mut rest) = (offset, buffer);
+        while !rest.is_empty() {
+            let (layer, end) = self.piece(at);
+            let (head, tail) = rest.split_at_mut(((end - at) as usize).min(rest.len()));
+            if !layer.read_now(at, head)? {
+                return Ok(false);
+            }
+            at += head.len() as u64;
+            rest = tail;
+        }
+        Ok(true)
+    }
 }

@@ -14,7 +14,9 @@ mod file;
 mod guarded;
 mod layered;
 mod pack;
+pub(crate) mod pool;
 mod retry;
+mod turns;
 
 #[cfg(test)]
 pub(crate) mod mock;
@@ -51,6 +53,15 @@ pub trait PageSource: Debug + Send + Sync {
     fn read_ahead(&self, offset: u64, buffer: &mut [u8]) -> Result<(), Error> {
         self.read(offset, buffer)
     }
+
+    /// The same if that takes no waiting, neither for a disk nor for another thread. If not, or if nobody knows, it is
+    /// false, and `buffer` holds anything.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    fn read_now(&self, _offset: u64, _buffer: &mut [u8]) -> Result<bool, Error> {
+        Ok(false)
+    }
 }
 
 impl<S: PageSource + ?Sized> PageSource for Arc<S> {
@@ -68,6 +79,10 @@ impl<S: PageSource + ?Sized> PageSource for Arc<S> {
 
     fn read_ahead(&self, offset: u64, buffer: &mut [u8]) -> Result<(), Error> {
         (**self).read_ahead(offset, buffer)
+    }
+
+    fn read_now(&self, offset: u64, buffer: &mut [u8]) -> Result<bool, Error> {
+        (**self).read_now(offset, buffer)
     }
 }
 

@@ -92,6 +92,14 @@ impl<S: PageSource> PageSource for Retry<S> {
     fn read_ahead(&self, offset: u64, buffer: &mut [u8]) -> Result<(), Error> {
         self.inner.read_ahead(offset, buffer)
     }
+
+    /// What fails is tried again, and that takes waiting.
+    fn read_now(&self, offset: u64, buffer: &mut [u8]) -> Result<bool, Error> {
+        match self.inner.read_now(offset, buffer) {
+            Err(Error::Read { .. }) => Ok(false),
+            read => read,
+        }
+    }
 }
 
 /// Says that it went well after all, or took long.

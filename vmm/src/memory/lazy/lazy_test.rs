@@ -17,16 +17,16 @@ use crate::memory::{Image, Memory, give_back};
 use crate::sys::page_stub::{self, Taken};
 use crate::sys::ram::Access;
 
-const MIB: u64 = 1 << 20;
+pub(super) const MIB: u64 = 1 << 20;
 /// Where the second region lies.
-const HIGH: u64 = 16 * MIB;
+pub(super) const HIGH: u64 = 16 * MIB;
 /// In the memory file as well.
 const FILE: u64 = 6 * MIB;
 /// The chunk from here on is zeros.
 const ZEROS: u64 = 2 * MIB;
 const SOON: Duration = Duration::from_millis(300);
 
-fn page_at(offset: u64) -> [u8; 4096] {
+pub(super) fn page_at(offset: u64) -> [u8; 4096] {
     if (ZEROS..ZEROS + 2 * MIB).contains(&offset) {
         [0; 4096]
     } else {
@@ -71,7 +71,7 @@ fn serve(taken: &Taken, go: &AtomicBool) {
 }
 
 /// A server on a thread of its own, which ends when this is dropped.
-struct Stub {
+pub(super) struct Stub {
     go: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
@@ -94,7 +94,7 @@ impl Drop for Stub {
 }
 
 /// Memory whose server is `serve`, on a socket pair.
-fn served_by(
+pub(super) fn served_by(
     timeout: Duration,
     serve: impl FnOnce(UnixStream, &AtomicBool) + Send + 'static,
 ) -> (Stub, Memory) {
@@ -109,12 +109,12 @@ fn delivered(serve: impl FnOnce(Taken, &AtomicBool) + Send + 'static) -> (Stub, 
     served_by(Duration::from_secs(10), |stream, go| serve(page_stub::take(&stream), go))
 }
 
-fn byte(memory: &Memory, at: u64) -> u8 {
+pub(super) fn byte(memory: &Memory, at: u64) -> u8 {
     memory.ram().read_obj(GuestAddress(at)).unwrap()
 }
 
 /// Waits for a loss, and gives it.
-fn loss_of(memory: &Memory, within: Duration) -> Lost {
+pub(super) fn loss_of(memory: &Memory, within: Duration) -> Lost {
     let (loss, start) = (memory.loss().unwrap(), Instant::now());
     loop {
         if let Some(lost) = loss.get() {
@@ -283,7 +283,7 @@ fn a_server_that_says_nothing_is_found_out_and_nobody_waits_for_ever() {
         // As a vCPU would.
         let waits = scope.spawn(|| memory.region(1).unwrap().populate(&(0..4096), Access::Write));
         let lost = loss_of(&memory, Duration::from_secs(5));
-        assert_eq!(lost, Lost { gpa: 0, cause: Cause::Late(limit) });
+        assert_eq!(lost, Lost { gpa: ZEROS - 4096, cause: Cause::Late(limit) });
         assert!(waits.join().unwrap().is_err());
     });
     assert!(start.elapsed() >= limit);
@@ -291,7 +291,7 @@ fn a_server_that_says_nothing_is_found_out_and_nobody_waits_for_ever() {
     // A snapshot of it fails, does not wait, and says why.
     let failed = memory.own_pages(&Quiesced::in_test(), &|| true);
     assert!(
-        matches!(failed, Err(crate::memory::Error::Lazy(Error::Lost(Lost { gpa: 0, .. })))),
+        matches!(failed, Err(crate::memory::Error::Lazy(Error::Lost(Lost { gpa: 0x1f_f000, .. })))),
         "{failed:?}"
     );
     assert!(memory.keep(&Quiesced::in_test()).is_err());

@@ -16,6 +16,8 @@ mod watch;
 mod zeros;
 
 #[cfg(test)]
+mod idle_test;
+#[cfg(test)]
 mod lazy_test;
 
 use std::io;

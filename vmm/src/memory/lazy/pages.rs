@@ -84,13 +84,13 @@ impl Pages {
         if after.is_some() { self.missing(None, most) } else { Ok(None) }
     }
 
-    /// Whether a thread waits for a page, or the kernel does in its stead. Nobody does where the kernel does not tell
-    /// (`userfaultfd_show_fdinfo`).
-    pub(super) fn somebody_waits(&self) -> bool {
+    /// Whether a thread waits for a page, or the kernel does in its stead: for one that the server has not read of, or
+    /// not answered (`userfaultfd_show_fdinfo`). `None` if that cannot be found out.
+    pub(super) fn waits(&self) -> Option<bool> {
         let about = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", self.uffd.as_fd().as_raw_fd()));
-        let about = about.unwrap_or_default();
-        let waiting = about.lines().find_map(|line| line.strip_prefix("total:"));
-        waiting.and_then(|count| count.trim().parse::<u64>().ok()).is_some_and(|count| count > 0)
+        let about = about.ok()?;
+        let waiting = about.lines().find_map(|line| line.strip_prefix("total:"))?;
+        waiting.trim().parse::<u64>().ok().map(|count| count > 0)
     }
 
     /// Touches them.

@@ -3,6 +3,9 @@
 //! It reads what the server says, asks for a page now and then to see that it comes ([`super::probe`]), turns to the next
 //! server when the connection ends, and knows when the guest is lost. A server that was not written for us says nothing,
 //! and is watched as well by what it delivers.
+//!
+//! A page is asked for only while a thread waits for one. A page that nobody wants would stay in memory: 1,000 idle guests
+//! would fill themselves from their server at 1,000 windows a second.
 
 use std::io::{self, Read};
 use std::os::unix::net::UnixStream;
@@ -13,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use snapshot_format::handoff::{FromServer, MAX_LINE_BYTES};
+use snapshot_format::pages::PAGE_BYTES;
 
 use super::pages::Pages;
 use super::probe::Prober;
@@ -20,12 +24,10 @@ use super::{Cause, Error, Lost, Server, Signal, handover};
 use crate::memory::OwnRun;
 use crate::sys::signals;
 
-/// When the first page is asked for: by then a server that works has delivered some.
+/// When it is looked for the first time whether a thread waits: by then a server that works has delivered some pages.
 const FIRST_PROBE: Duration = Duration::from_millis(100);
-/// How often one is.
+/// How often it is looked, and a page asked for if one does.
 const PROBE_EVERY: Duration = Duration::from_secs(1);
-/// What is asked for: a page.
-const PROBE_BYTES: usize = 4096;
 /// For how long somebody has to be found waiting at every look until all pages are asked for, one after the other: a server
 /// may deliver every page but the one that is wanted.
 const SUSPICIOUS: Duration = Duration::from_secs(2);
@@ -78,6 +80,13 @@ enum End {
     Lost(Lost),
 }
 
+/// What is asked for of a run that is missing: its last page. The next time, the page before what was delivered around
+/// this one is asked for. A server that delivers more to a guest that walks forward must not take these pages for a walk.
+fn last_page(OwnRun { region, bytes }: OwnRun) -> OwnRun {
+    let start = bytes.end.saturating_sub(PAGE_BYTES as usize).max(bytes.start);
+    OwnRun { region, bytes: start..bytes.end }
+}
+
 struct Watch {
     // Configuration.
     timeout: Duration,
@@ -93,7 +102,7 @@ struct Watch {
     says_complete: bool,
     /// When this server was given the memory.
     since: Instant,
-    /// When the last server that was seen to deliver went, until the next one is.
+    /// When the last server that was seen to deliver went, until the next one is, or stays while no thread waits.
     gone: Option<Instant>,
     next_probe: Instant,
     /// Since when somebody was found waiting at every look.
@@ -211,25 +220,30 @@ impl Watch {
         self.pages.lost(cause).map_or(End::Complete, End::Lost)
     }
 
-    /// Asks for the next page that is missing. If none is, nobody is needed any more.
+    /// Asks for a page that is missing, if a thread waits for one. If none is missing, nobody is needed any more.
     fn probe(&mut self, now: Instant) -> io::Result<Option<End>> {
         // Nobody is waiting for this thread's own sake: nothing is asked for now.
-        self.waited_for = if self.pages.somebody_waits() { self.waited_for.or(Some(now)) } else { None };
+        let waits = self.pages.waits();
+        self.waited_for = if waits == Some(true) { self.waited_for.or(Some(now)) } else { None };
         let is_suspicious = self.waited_for.is_some_and(|since| now - since >= SUSPICIOUS);
-        let (most, every) = match (self.says_complete, is_suspicious) {
-            (true, _) => (REST_BYTES, Duration::ZERO),
-            (false, true) => (PROBE_BYTES, Duration::ZERO),
-            (false, false) => (PROBE_BYTES, PROBE_EVERY),
-        };
-        match self.pages.missing(None, most)? {
-            None => Ok(Some(End::Complete)),
-            Some(run) => {
-                self.pages.note_probe(&run);
-                self.prober.ask(run);
-                self.next_probe = now + every;
-                Ok(None)
-            }
+        // A server that took over while no thread waits is not seen to deliver. One that stays is taken for good, or the
+        // first fault, an hour later, would be late at once. One that hangs up at once is not.
+        if waits == Some(false) && self.stream.is_some() && now - self.since >= PROBE_EVERY {
+            self.gone = None;
         }
+        let Some(missing) = self.pages.missing(None, REST_BYTES)? else { return Ok(Some(End::Complete)) };
+        let (ask, every) = match (self.says_complete, is_suspicious) {
+            (true, _) => (Some(missing), Duration::ZERO),
+            (false, true) => (Some(last_page(missing)), Duration::ZERO),
+            // Where the kernel does not tell, a page each second is the price of noticing that a server has stopped.
+            (false, false) => (waits.unwrap_or(true).then(|| last_page(missing)), PROBE_EVERY),
+        };
+        if let Some(run) = ask {
+            self.pages.note_probe(&run);
+            self.prober.ask(run);
+        }
+        self.next_probe = now + every;
+        Ok(None)
     }
 
     fn answered(&mut self, run: &OwnRun, answer: io::Result<()>) {
