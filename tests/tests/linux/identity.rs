@@ -109,8 +109,14 @@ pub(crate) fn clones_share_what_was_read_ahead(kernel: Kernel) {
     let [one, other] = read.each_ref().map(|read| read.split_ascii_whitespace().collect::<Vec<_>>());
     assert_eq!([one.len(), other.len()], [64; 2], "{read:?}");
     let shared = (0..64).rev().find(|at| other.contains(&one[*at])).map_or(0, |last| (last + 1) * 8);
-    assert!(shared <= READ_AHEAD, "{shared} bytes of the entropy device are the same in two clones: {read:#?}");
-    note(format!("{}: clones had the first {shared} bytes of the entropy device in common", kernel.identifier()));
+    assert!(
+        shared <= READ_AHEAD,
+        "{shared} bytes of the entropy device are the same in two clones: {read:#?}"
+    );
+    note(format!(
+        "{}: clones had the first {shared} bytes of the entropy device in common",
+        kernel.identifier()
+    ));
 }
 
 /// The bytes that the README says to discard: twice what a driver and the core hold at cache lines of 64 bytes.

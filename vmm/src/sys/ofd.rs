@@ -48,7 +48,8 @@ fn call(file: &File, command: c_int, kind: Kind, bytes: &Range<u64>) -> io::Resu
     };
     // A length of 0 means up to the end, wherever that will be.
     let len = if bytes.end == END { 0 } else { bytes.end.saturating_sub(bytes.start) };
-    let number = |bytes: u64| off_t::try_from(bytes).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput));
+    let number =
+        |bytes: u64| off_t::try_from(bytes).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput));
     let mut request = flock {
         l_type: kind as c_short,
         l_whence: libc::SEEK_SET as c_short,

@@ -46,7 +46,9 @@ pub(crate) fn write_all_at(file: &File, memory: &[VolatileSlice<'_>], offset: u6
 pub(crate) fn read_now(file: &File, memory: &[VolatileSlice<'_>], offset: u64) -> io::Result<usize> {
     let (pieces, at) = (first_pieces(memory), place(offset)?);
     // SAFETY: as in `read_exact_at`.
-    counted(unsafe { libc::preadv2(file.as_raw_fd(), pieces.as_ptr(), pieces.len() as c_int, at, libc::RWF_NOWAIT) })
+    counted(unsafe {
+        libc::preadv2(file.as_raw_fd(), pieces.as_ptr(), pieces.len() as c_int, at, libc::RWF_NOWAIT)
+    })
 }
 
 /// Writes `memory` to `file` from `offset` on, as far as that can be done without waiting (`RWF_NOWAIT` of `pwritev2(2)`);
@@ -57,7 +59,9 @@ pub(crate) fn read_now(file: &File, memory: &[VolatileSlice<'_>], offset: u64) -
 pub(crate) fn write_now(file: &File, memory: &[VolatileSlice<'_>], offset: u64) -> io::Result<usize> {
     let (pieces, at) = (first_pieces(memory), place(offset)?);
     // SAFETY: as in `read_exact_at`; the kernel only reads.
-    counted(unsafe { libc::pwritev2(file.as_raw_fd(), pieces.as_ptr(), pieces.len() as c_int, at, libc::RWF_NOWAIT) })
+    counted(unsafe {
+        libc::pwritev2(file.as_raw_fd(), pieces.as_ptr(), pieces.len() as c_int, at, libc::RWF_NOWAIT)
+    })
 }
 
 fn first_pieces(memory: &[VolatileSlice<'_>]) -> Vec<iovec> {

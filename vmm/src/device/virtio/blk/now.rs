@@ -73,7 +73,8 @@ fn whole(done: io::Result<usize>, wanted: usize, is_supported: &mut bool) -> boo
     match done {
         Ok(bytes) => bytes == wanted,
         Err(e) => {
-            *is_supported = ![Some(libc::EOPNOTSUPP), Some(libc::ENOSYS), Some(libc::EINVAL)].contains(&e.raw_os_error());
+            *is_supported =
+                ![Some(libc::EOPNOTSUPP), Some(libc::ENOSYS), Some(libc::EINVAL)].contains(&e.raw_os_error());
             false
         }
     }

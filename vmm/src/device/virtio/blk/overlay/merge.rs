@@ -39,7 +39,8 @@ impl Merge {
         let mut sectors = Sectors::default();
         runs.into_iter().for_each(|run| sectors.insert(run));
         let layer = Layer::new(merged.file, sectors, sums);
-        *self.result.place.lock().unwrap_or_else(PoisonError::into_inner) = Some((self.layers.clone(), layer));
+        *self.result.place.lock().unwrap_or_else(PoisonError::into_inner) =
+            Some((self.layers.clone(), layer));
         Ok(())
     }
 }
