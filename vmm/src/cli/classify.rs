@@ -271,6 +271,11 @@ fn of_disk(id: &str, error: &blk::Error) -> (Exit, Option<String>) {
         blk::Error::Length { .. } => {
             "make it a multiple of 512 bytes long, for example with `truncate`".to_owned()
         }
+        blk::Error::Container { path, .. } => format!(
+            "`qemu-img convert -O raw {} NEW`; or `--disk {id}={},format=raw`, if these bytes are the guest's own",
+            path.display(),
+            path.display()
+        ),
         blk::Error::Busy { .. } => "end the other VM, or give each a copy of its own".to_owned(),
         blk::Error::Resized { .. } | blk::Error::Modified { .. } | blk::Error::Untold { .. } => {
             format!("give it back as it was, or name a copy of it from then with `--disk {id}=PATH`")
@@ -296,6 +301,9 @@ fn of_net(id: &str, error: &net::Error) -> (Exit, Option<String>) {
         net::Error::Open(_) => {
             "load the module (`modprobe tun`), and see to it that you may read and write the device"
                 .to_owned()
+        }
+        net::Error::Mtu { tap, guest, .. } => {
+            format!("`ip link set dev {tap} mtu {guest}`, or name another with `--net {id}=tap:NAME`")
         }
         net::Error::Busy { .. } | net::Error::SetUp { .. } => {
             format!("give each VM a TAP of its own: `--net {id}=tap:NAME`")

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::ops::Range;
+use std::sync::Once;
 
 use vm_memory::{GuestMemoryBackend, GuestMemoryRegion};
 
@@ -25,12 +26,26 @@ pub fn give_back(ram: &GuestRam, gpas: Range<u64>) -> io::Result<u64> {
             let (base, len) = (region.start_addr().0, region.len());
             let start = pages.start.max(base).saturating_sub(base);
             let end = pages.end.saturating_sub(base).min(len);
-            if start < end && region.take_back(start as usize..end as usize)? {
+            if start >= end {
+                continue;
+            }
+            if region.take_back(start as usize..end as usize)? {
                 given += end - start;
+            } else {
+                warn_of_pieces();
             }
         }
     }
     Ok(given)
+}
+
+/// Once: a guest may try as often as it likes.
+fn warn_of_pieces() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        tracing::warn!("the guest gives memory back in too many pieces: the host does not get it before all of the image \
+            is here");
+    });
 }
 
 #[cfg(test)]

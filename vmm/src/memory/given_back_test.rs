@@ -66,3 +66,24 @@ fn a_page_of_an_image_turns_zero() {
     assert_eq!(region.taken_back(), [Range { start: 0x1000, end: 0x4000 }]);
     assert_eq!(byte(&ram, 0x2000), 9, "a neighbour keeps what it was given since");
 }
+
+/// More pieces than a process can have mappings for: what does not fit goes back all the same, to what the image says.
+#[test]
+fn pieces_without_number_go_back() {
+    const PIECES: usize = 9000;
+    let file = tempfile::tempfile().unwrap();
+    let len = 2 * PIECES * 4096;
+    file.set_len(len as u64).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&file, &[7], len as u64 - 8192).unwrap();
+    let region = RamRegion::private_file(GuestAddress(8 << 20), &file, 0, len).unwrap();
+    let ram = GuestRam::from_regions(vec![region]).unwrap();
+    let region = ram.iter().next().unwrap();
+    let map = pagemap::PageMap::open().unwrap();
+    for piece in (0..PIECES as u64).map(|number| (8 << 20) + number * 8192) {
+        ram.write_obj(8_u8, GuestAddress(piece)).unwrap();
+        assert_eq!(give_back(&ram, piece..piece + 4096).unwrap(), 4096);
+    }
+    assert!(region.taken_back().len() < PIECES, "there is a limit");
+    assert_eq!(map.private(region.host_address(), len).unwrap(), [], "and no page is left");
+    assert_eq!([byte(&ram, 8 << 20), byte(&ram, (8 << 20) + len as u64 - 8192)], [0, 7]);
+}

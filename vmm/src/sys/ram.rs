@@ -160,8 +160,12 @@ impl RamRegion {
     /// Takes pages from the guest: they take no space any more, and read as zero. `bytes` are offsets in the region,
     /// page-aligned. The guest may run, and use the pages again at once.
     ///
-    /// Gives back whether that was done. In a mapping of a file each stretch needs a mapping of its own, of which a
-    /// process may not have many; what does not fit stays as it is.
+    /// In a mapping of a file each stretch that is to read as zero needs a mapping of its own, of which a process may not
+    /// have many. Beyond that pages go back to what the file has: they take no space of this process either, and the guest
+    /// is shown nothing but what it had there before.
+    ///
+    /// Gives back whether that was done. It is not where pages are delivered, beyond as many stretches: to read as anything
+    /// they would have to be delivered again.
     ///
     /// # Errors
     /// The range is not one of the region's, or the kernel is short of memory. The pages are as they were, or zero.
@@ -178,7 +182,7 @@ impl RamRegion {
                     return self.empty(&bytes).map(|()| true);
                 }
                 if !holes.has_room() {
-                    return Ok(false);
+                    return self.empty(&bytes).map(|()| true);
                 }
                 self.replace(&bytes)?;
                 holes.insert(bytes);
@@ -333,7 +337,7 @@ impl RamRegion {
         if ptr::eq(placed, libc::MAP_FAILED) { Err(io::Error::last_os_error()) } else { Ok(()) }
     }
 
-    /// Drops anonymous pages. `bytes` lie in the mapping.
+    /// Drops anonymous pages, those of a private mapping's file among them. `bytes` lie in the mapping.
     fn empty(&self, bytes: &Range<usize>) -> io::Result<()> {
         let start = self.mapping.start().wrapping_add(bytes.start);
         // SAFETY: the range is within the mapping, which lives as long as `self`, and nobody has a reference to guest

@@ -60,8 +60,8 @@ fn rig() -> Rig {
 }
 
 /// One for each way to the disk.
-fn rigs() -> [Rig; 2] {
-    [rig(), rig_over(Engine::synchronous(), false, ALL)]
+fn rigs() -> [Rig; 3] {
+    [Engine::default(), Engine::ring_only(), Engine::synchronous()].map(|engine| rig_over(engine, false, ALL))
 }
 
 impl Rig {
@@ -258,6 +258,42 @@ fn a_restored_disk_serves_what_was_not_begun() {
     assert_eq!(driver.answer().map(|(_, len)| len), Some(513));
     assert_eq!((driver.bytes(DATA, 512), driver.bytes(STATUS, 1)), (vec![8; 512], vec![0]));
     drop(file);
+}
+
+/// A write that nobody has to wait for needs no ring, and no wake-up.
+#[test]
+fn what_can_be_done_at_once_is_answered_at_once() {
+    let mut rig = rig();
+    for sector in 0..8 {
+        rig.header(1, sector);
+        rig.driver.request(&[(HEADER, 16, 0), (DATA, 512, 0), (STATUS, 1, WRITE)]);
+        rig.device.serve_here();
+        assert_eq!(rig.driver.answer().map(|(_, len)| len), Some(1));
+    }
+    assert!(!rig.device.device().unwrap().engine.has_ring());
+}
+
+#[test]
+fn zeros_that_the_host_may_have_to_write_count_against_the_limit() {
+    use crate::config::{BucketConfig, RateLimitConfig};
+    use crate::device::virtio::rate::RateLimit;
+
+    let after = |kind: u32| {
+        let (file, memory) = (file(), ram());
+        let bandwidth = BucketConfig::new(16 << 10, BucketConfig::MAX_REFILL_MS, 0);
+        let limit = RateLimit::new(&RateLimitConfig { bandwidth, operations: None }).unwrap();
+        let mut device =
+            Mmio::new(Slot::new(0).unwrap(), blk(&file, false).limited(limit), wiring(&memory)).unwrap();
+        let driver = Driver::start_with(&mut device, &memory, common::VERSION_1 | common::EVENT_IDX | ALL);
+        let mut rig = Rig { file, device, driver };
+        assert_eq!(rig.range(kind, 0, SECTORS as u32, 0), (0, 1));
+        rig.header(4, 0);
+        rig.driver.request(&[(HEADER, 16, 0), (STATUS, 1, WRITE)]);
+        rig.device.serve_here();
+        rig.driver.answer().is_some()
+    };
+    assert!(!after(13), "32 KiB of zeros are more than 16 KiB");
+    assert!(after(11), "what is discarded is not written");
 }
 
 #[test]

@@ -54,8 +54,7 @@ pub enum Error {
         len: u64,
     },
     /// It looks like a disk image of another kind.
-    #[error("disk `{}` is a {format} file, whose bytes are not the disk's: make a raw one with `qemu-img convert -O raw`, or, \
-        if a guest has written that header to its raw disk, say `format=raw`", path.display())]
+    #[error("disk `{}` begins as a {format} file does, whose bytes are not the disk's", path.display())]
     Container {
         /// The file.
         path: PathBuf,

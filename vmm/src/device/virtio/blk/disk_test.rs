@@ -132,3 +132,67 @@ fn an_image_s_word_is_not_enough_for_a_block_device() {
     assert_eq!(disk.modified_ns(), None);
     assert!(matches!(disk.unmodified_since(0), Err(Error::Untold { .. })));
 }
+
+/// As QEMU takes them (`block/file-posix.c`): a byte for each permission in use, and one for each that is not shared.
+#[test]
+fn locks_of_other_programs_are_seen_and_ours_by_them() {
+    use crate::sys::ofd::{END, Kind, is_locked, try_lock};
+    let (_dir, path) = dir_with("disk", 1024);
+    let other = || fs::File::options().read(true).write(true).open(&path).unwrap();
+    let with = |kind, ranges: &[std::ops::Range<u64>]| {
+        let file = other();
+        ranges.iter().for_each(|range| assert!(try_lock(&file, kind, range).unwrap()));
+        file
+    };
+    let open = |read_only| match Disk::open(&path, read_only) {
+        Ok(_) => true,
+        Err(Error::Busy { .. }) => false,
+        Err(other) => panic!("{other}"),
+    };
+    // Cloud Hypervisor's writer, and its reader.
+    let held = with(Kind::Exclusive, &[0..END]);
+    assert_eq!([open(false), open(true)], [false, false]);
+    drop(held);
+    let held = with(Kind::Shared, &[0..100]);
+    assert_eq!([open(false), open(true)], [false, true]);
+    drop(held);
+    // QEMU's writer, and its reader.
+    let held = with(Kind::Shared, &[100..102, 103..104, 201..202, 203..204]);
+    assert_eq!([open(false), open(true)], [false, false]);
+    drop(held);
+    let held = with(Kind::Shared, &[100..101, 201..202, 203..204]);
+    assert_eq!([open(false), open(true)], [false, true]);
+    drop(held);
+
+    let locked = |byte: u64| is_locked(&other(), &(byte..byte + 1)).unwrap();
+    let reader = Disk::open(&path, true).unwrap();
+    assert_eq!([100, 101, 103, 200, 201, 203].map(locked), [true, false, false, false, true, true]);
+    drop(reader);
+    let writer = Disk::open(&path, false).unwrap();
+    assert_eq!([0, 100, 101, 200, 201, 1 << 40].map(locked), [true; 6]);
+    drop(writer);
+    assert!(!locked(0));
+}
+
+#[test]
+fn a_container_is_no_raw_disk_unless_a_guest_has_made_it_look_like_one() {
+    let (_dir, path) = dir_with("disk", 1024);
+    let file = fs::File::options().write(true).open(&path).unwrap();
+    let headers: [(u64, &[u8], &str); 4] = [
+        (0, b"QFI\xfb\0\0\0\x03", "qcow2"),
+        (0, b"KDMV", "vmdk"),
+        (0, b"vhdxfile", "vhdx"),
+        (64, b"\x7f\x10\xda\xbe", "vdi"),
+    ];
+    for (at, header, name) in headers {
+        std::os::unix::fs::FileExt::write_all_at(&file, &[7; 512], 0).unwrap();
+        assert!(Disk::open(&path, true).unwrap().unless_container().is_ok());
+        std::os::unix::fs::FileExt::write_all_at(&file, header, at).unwrap();
+        let refused = Disk::open(&path, true).unwrap().unless_container();
+        assert!(matches!(refused, Err(Error::Container { format, .. }) if format == name), "{name}");
+        // A disk that a guest has had is its image's, whatever the guest has written to it.
+        let state = state_of(&Disk::open(&path, true).unwrap());
+        assert!(Disk::reopen(&state, None).is_ok());
+        assert!(Disk::reopen(&state, Some(&path)).is_ok());
+    }
+}

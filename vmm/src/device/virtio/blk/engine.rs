@@ -62,6 +62,11 @@ impl Engine {
         Self { now: Now::never(), ..Self::default() }
     }
 
+    #[cfg(test)]
+    pub(super) fn has_ring(&self) -> bool {
+        self.ring.is_some()
+    }
+
     pub(super) fn source(&self) -> Option<BorrowedFd<'_>> {
         self.completed.as_ref().map(AsFd::as_fd)
     }

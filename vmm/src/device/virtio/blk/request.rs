@@ -101,12 +101,6 @@ impl From<Broken> for Failure {
 }
 
 impl Blk {
-    /// Executes the request and writes its status; says how many bytes from the answer's start on are written.
-    pub(super) fn serve(&mut self, request: &Request, memory: &GuestRam) -> Result<u32, Broken> {
-        let done = self.execute(request, memory);
-        self.conclude(request, done, memory)
-    }
-
     /// Reads what is asked for.
     pub(super) fn read_request(&self, chain: Chain, memory: &GuestRam) -> Result<Request, Broken> {
         let broken = |problem| Broken::Chain { head: chain.head(), problem };

@@ -150,3 +150,21 @@ fn states_that_no_interface_has_are_refused() {
         assert!(matches!(Tap::reopen(&state, None), Err(Error::Record { .. })), "{tap}");
     }
 }
+
+#[test]
+fn a_tap_that_carries_shorter_packets_than_the_guest_sends_is_refused() {
+    let mut state = state(&rig(PLAIN));
+    let tap = || cable().0;
+    assert!(tap().carries_packets_of(&state).is_ok());
+    for (guest, is_enough) in [(1499_u16, true), (1500, true), (1501, false), (9000, false)] {
+        state.transport.config[10..12].copy_from_slice(&guest.to_le_bytes());
+        match tap().carries_packets_of(&state) {
+            Ok(_) => assert!(is_enough, "{guest}"),
+            Err(Error::Mtu { mtu: 1500, guest: told, .. }) => assert_eq!((told, is_enough), (guest, false)),
+            Err(other) => panic!("{other}"),
+        }
+    }
+    // An interface that never said what its MTU is.
+    state.transport.device_features &= !feature::MTU;
+    assert!(tap().carries_packets_of(&state).is_ok());
+}

@@ -86,10 +86,22 @@ impl Tap {
     /// The TAP of an image: the one of the same name, or `instead`.
     ///
     /// # Errors
-    /// As [`Tap::open`]; or the image's name is none.
+    /// As [`Tap::open`]; or the image's name is none, or the guest was told of longer packets than the TAP carries.
     pub fn reopen(saved: &VirtioNetState, instead: Option<&TapName>) -> Result<Self, Error> {
         let VirtioNetState { transport: _, tap, rx_limit: _, tx_limit: _ } = saved;
         let recorded: TapName = tap.parse().map_err(|_| Error::Record { tap: tap.clone() })?;
-        Self::open(instead.unwrap_or(&recorded))
+        Self::open(instead.unwrap_or(&recorded))?.carries_packets_of(saved)
+    }
+
+    /// This TAP, if its MTU is that of a saved interface, or larger. A driver reads it once, when it starts (virtio 1.2,
+    /// 5.1.5), so a restored guest cannot be told of a smaller one.
+    pub(super) fn carries_packets_of(self, saved: &VirtioNetState) -> Result<Self, Error> {
+        let guest = Address::of(saved).mtu.filter(|_| saved.transport.device_features & feature::MTU != 0);
+        match guest {
+            Some(guest) if self.mtu() < guest => {
+                Err(Error::Mtu { tap: self.name().as_str().to_owned(), mtu: self.mtu(), guest })
+            }
+            _ => Ok(self),
+        }
     }
 }

@@ -58,6 +58,18 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// It carries shorter packets than the guest was told.
+    #[error(
+        "TAP `{tap}` has an MTU of {mtu}, the guest's interface one of {guest}: longer packets would be lost"
+    )]
+    Mtu {
+        /// Its name.
+        tap: String,
+        /// Its MTU.
+        mtu: u16,
+        /// What the guest was told when it booted.
+        guest: u16,
+    },
     /// The image's name for the interface is none.
     #[error("network interface id `{id}` of the image makes no sense")]
     Id {

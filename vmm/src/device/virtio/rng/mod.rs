@@ -1,7 +1,10 @@
 //! The entropy device (virtio 1.2, 5.4): the host's random numbers for the guest.
 //!
-//! It keeps none, so there is nothing that two clones could share: each takes fresh ones from its host. What a clone's
-//! own kernel has pooled before the snapshot is another matter, and `device::identity`'s.
+//! The device keeps none, but a driver does: Linux asks for its next 64 bytes as soon as the last ones are used up
+//! (`request_entropy` of `virtio-rng.c`), the device answers at once, and the hwrng core keeps what is left of 64 more
+//! (`rng_buffer` of `hw_random/core.c`). Both lie in the guest's memory when a snapshot is taken, so every clone reads
+//! the same bytes first. The device cannot take back what it has answered: the buffer is the driver's again (virtio 1.2,
+//! 2.7.8). A clone has to discard them, as the README says; what else a guest has drawn ahead is in `vmm/README.md`.
 
 mod saved;
 

@@ -162,7 +162,8 @@ fn clones_of_one_image_do_not_see_each_other() {
     rig.is_whole(&parent, &model);
 }
 
-/// A guest that is snapshotted again and again and runs on has a bounded number of files.
+/// A guest that is snapshotted again and again and runs on has a bounded number of files, even if nobody merges its
+/// layers.
 #[test]
 fn layers_are_merged_and_say_the_same() {
     let (rig, base) = Rig::new();
@@ -181,6 +182,109 @@ fn layers_are_merged_and_say_the_same() {
     let layers = overlay.frozen.len();
     overlay.freeze().unwrap();
     assert_eq!(overlay.frozen.len(), layers, "nothing was written, so there is nothing to freeze");
+}
+
+fn descriptors() -> usize {
+    fs::read_dir("/proc/self/fd").unwrap().count()
+}
+
+/// What a snapshot does, over and over, while the guest writes: the pause never merges, the layers stay few, every image
+/// is what the disk was, and nothing is left open.
+#[test]
+fn layers_are_merged_beside_the_guest() {
+    let (rig, base) = Rig::new();
+    let mut numbers = Numbers(4711);
+    let mut model = base;
+    let mut overlay = rig.overlay(None);
+    rig.scribble(&mut numbers, &mut overlay, &mut model, 20);
+    let image = rig.image(&overlay.freeze().unwrap(), "disk-root");
+    let mut overlay = rig.overlay(Some(image));
+    let mut most = 0;
+    for round in 0..3 * MANY_FROZEN {
+        rig.scribble(&mut numbers, &mut overlay, &mut model, 10);
+        let before = overlay.frozen.len();
+        let frozen = overlay.freeze().unwrap();
+        assert!(overlay.frozen.len() <= before + 1 && overlay.frozen.len() <= MANY_FROZEN);
+        assert_eq!(frozen.merge.is_some(), overlay.frozen.len() == MANY_FROZEN);
+        let at_freeze = model.clone();
+        rig.scribble(&mut numbers, &mut overlay, &mut model, 10);
+        let image = rig.image(&frozen, &format!("disk-{round}"));
+        frozen.merge(&|| true).unwrap();
+        // Before the guest's device has looked, and after.
+        rig.is_whole(&overlay, &model);
+        overlay.adopt();
+        rig.is_whole(&overlay, &model);
+        drop(frozen);
+        most = most.max(descriptors());
+        rig.is_whole(&rig.overlay(Some(image)), &at_freeze);
+        assert!(overlay.frozen.len() < MANY_FROZEN);
+    }
+    // Standard streams, the base twice, the image, the layers, and what the test harness has.
+    assert!(most <= MANY_FROZEN + 12, "{most} descriptors are open");
+}
+
+/// The next snapshot may come before the layers are merged, and before the result is taken into use.
+#[test]
+fn a_snapshot_during_a_merge_keeps_what_it_froze() {
+    let (rig, base) = Rig::new();
+    let mut numbers = Numbers(31);
+    let mut model = base;
+    let mut overlay = rig.overlay(None);
+    let mut freeze = |overlay: &mut Overlay, model: &mut Vec<u8>| {
+        rig.scribble(&mut numbers, overlay, model, 10);
+        overlay.freeze().unwrap()
+    };
+    let mut frozen: Vec<_> = (0..MANY_FROZEN + 3).map(|_| freeze(&mut overlay, &mut model)).collect();
+    let last = frozen.pop().unwrap();
+    let first = frozen.into_iter().find(|frozen| frozen.merge.is_some()).unwrap();
+    first.merge(&|| true).unwrap();
+    let at_freeze = model.clone();
+    let during = freeze(&mut overlay, &mut model);
+    assert_eq!(overlay.frozen.len(), 5, "eight have become one, and four came after them");
+    rig.is_whole(&overlay, &model);
+    // Layers that are gone are merged by one who comes late: that is nobody's any more.
+    last.merge(&|| true).unwrap();
+    overlay.adopt();
+    assert_eq!(overlay.frozen.len(), 5);
+    rig.is_whole(&overlay, &model);
+    rig.is_whole(&rig.overlay(Some(rig.image(&last, "disk-last"))), &at_freeze);
+    rig.is_whole(&rig.overlay(Some(rig.image(&during, "disk-during"))), &model);
+    let cancelled = first.merge(&|| false);
+    assert!(matches!(cancelled, Err(CopyError::Cancelled)), "{cancelled:?}");
+}
+
+/// Windows whose checksums are known are not read: the index is the same, and so are the bytes.
+#[test]
+fn a_second_copy_is_the_first() {
+    let (rig, base) = Rig::new();
+    let mut numbers = Numbers(99);
+    let mut model = base;
+    let mut overlay = rig.overlay(None);
+    rig.scribble(&mut numbers, &mut overlay, &mut model, 100);
+    let frozen = overlay.freeze().unwrap();
+    let copies = ["disk-1", "disk-2"].map(|name| rig.image(&frozen, name));
+    assert_eq!(copies[0].index, copies[1].index);
+    let known = overlay.frozen[0].sums().len();
+    assert!(known > 0);
+    let bytes = ["disk-1", "disk-2"].map(|name| fs::read(rig.dir.path().join(name)).unwrap());
+    assert!(bytes[0] == bytes[1]);
+    // Written through afresh by half a window, which both have now.
+    rig.write(&mut overlay, 0, &[9; 4096]);
+    model[..4096].fill(9);
+    let image = rig.image(&overlay.freeze().unwrap(), "disk-3");
+    rig.is_whole(&rig.overlay(Some(image)), &model);
+}
+
+/// A crash of the host takes the file, which has no name, whatever was flushed. Here it is one that cannot be flushed.
+#[test]
+fn a_flush_of_what_no_crash_survives_is_answered() {
+    let (rig, _) = Rig::new();
+    let mut overlay = rig.overlay(None);
+    let (pipe, _end) = std::io::pipe().unwrap();
+    overlay.own.file = Arc::new(File::from(std::os::fd::OwnedFd::from(pipe)));
+    let storage = super::super::Storage::Overlay(overlay);
+    storage.flush().unwrap();
+    assert!(storage.alone(crate::sys::uring::Transfer::Sync, 0, &(0..0)).is_none());
 }
 
 /// An index has room for so many runs; with more of them it says more, and never something else.
