@@ -12,6 +12,7 @@ mod foreign;
 mod host;
 mod hostile;
 mod kernels;
+mod limits;
 mod nets;
 mod packed;
 mod signals;
@@ -36,6 +37,7 @@ fn main() -> ExitCode {
         hostile::cases(),
         control::cases(),
         signals::cases(),
+        limits::cases(),
         vsock::cases(),
     ];
     rekindle_tests::main(cases.into_iter().flatten().collect(), 2)
