@@ -9,6 +9,7 @@ use libtest_mimic::{Arguments, Completion, Trial};
 
 use crate::huge::HugePages;
 use crate::patience;
+use crate::stall::Stall;
 
 /// What a case needs of the host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +24,8 @@ pub enum Need {
     Taps,
     /// A name without a meaning to root's permissions: not being root, or being able to become somebody else.
     OtherUser,
+    /// Root, and FUSE.
+    Fuse,
     /// A userfaultfd that tells of the kernel's own faults.
     Userfaultfd,
     /// Root, and room for huge pages of 2 MiB.
@@ -46,6 +49,7 @@ impl Need {
                 let works = succeeds(&["unshare", "--net", "busybox", "tunctl", "-t", "rekindle-t"]);
                 (!works).then(|| "needs root, /dev/net/tun and busybox, to make TAPs".to_owned())
             }
+            Self::Fuse => Stall::new(4096).err().map(|e| format!("cannot mount a FUSE file system: {e}")),
             Self::Userfaultfd => no_userfaultfd(),
             Self::HugePages => HugePages::reserve(1).is_none().then(|| {
                 "no huge pages of 2 MiB can be reserved: needs root, and memory in one piece".to_owned()

@@ -12,6 +12,7 @@ mod foreign;
 mod host;
 mod hostile;
 mod kernels;
+mod limits;
 mod nets;
 mod packed;
 mod signals;
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
         hostile::cases(),
         control::cases(),
         signals::cases(),
+        limits::cases(),
         vsock::cases(),
         trust::cases(),
     ];
