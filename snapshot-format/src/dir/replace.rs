@@ -3,9 +3,9 @@
 //! No other name in the directory is touched, whatever else lies there, and nothing is copied. Readers find the old part
 //! or the new one, and never half of one.
 
-use std::fs::File;
+use std::fs::{File, Permissions};
 use std::io::Write;
-use std::os::unix::fs::{MetadataExt, fchown};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
 use std::path::Path;
 
 use rustix::fs::{AtFlags, Dir, FlockOperation, Mode, OFlags};
@@ -102,9 +102,11 @@ fn keep_access(image: &ImageDir, file: &File) -> std::io::Result<()> {
     let state = open_part(image.dir(), image.path(), STATE);
     let Ok(Some((state, _))) = state else { return Ok(()) };
     let about = state.metadata()?;
-    // Not ours to give away: then it is ours.
-    let _ = fchown(file, Some(about.uid()), Some(about.gid()));
-    file.set_permissions(about.permissions())
+    // Not ours to give away: then it is ours, and its group's if we are in that.
+    if fchown(file, Some(about.uid()), Some(about.gid())).is_err() {
+        let _ = fchown(file, None, Some(about.gid()));
+    }
+    file.set_permissions(Permissions::from_mode(about.mode() & 0o666))
 }
 
 /// Removes what killed writers of this part have left.
