@@ -57,6 +57,14 @@ pub struct Hello {
     /// by page, each write-protected (`UFFDIO_COPY_MODE_WP`).
     #[serde(default)]
     pub record: bool,
+    /// Whether the VMM wants to hear [`FromServer::Serving`]: one that does not takes it for no message.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub acknowledge: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
+fn is_false(value: &bool) -> bool {
+    !*value
 }
 
 fn yes() -> bool {
@@ -82,6 +90,8 @@ pub struct Handshake {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum FromServer {
+    /// It serves this VM, and is one that speaks: said first, to a VMM that has asked for it ([`Hello::acknowledge`]).
+    Serving,
     /// It does not serve this VMM, and why.
     Refused {
         /// For people.

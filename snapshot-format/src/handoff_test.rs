@@ -10,7 +10,7 @@ fn two() -> Vec<Mapping> {
 }
 
 fn hello() -> Hello {
-    Hello { version: VERSION, image_id: "00ff".repeat(8), prefetch: false, record: true }
+    Hello { version: VERSION, image_id: "00ff".repeat(8), prefetch: false, record: true, acknowledge: true }
 }
 
 #[test]
@@ -117,6 +117,7 @@ fn what_is_no_handshake_is_refused() {
 #[test]
 fn a_server_is_understood() {
     for said in [
+        FromServer::Serving,
         FromServer::Complete,
         FromServer::Refused { cause: "no".into() },
         FromServer::Lost { offset: 4096, cause: "gone".into() },

@@ -159,7 +159,7 @@ pub(super) fn choose<'a>(handshake: &Handshake, served: &'a [Arc<Served>]) -> Re
 }
 
 pub(super) fn session(
-    socket: UnixStream,
+    mut socket: UnixStream,
     handshake: &Handshake,
     memory: Memory,
     image: &Arc<Served>,
@@ -169,6 +169,9 @@ pub(super) fn session(
     let is_ours = handshake.hello.is_some();
     if !is_ours {
         warn_of_kernel(&memory);
+    }
+    if handshake.hello.as_ref().is_some_and(|hello| hello.acknowledge) {
+        say(&mut socket, &FromServer::Serving);
     }
     let (prefetch, record) = handshake.hello.as_ref().map_or((true, false), |h| (h.prefetch, h.record));
     let wanted = image.working_set().filter(|_| prefetch && options.prefetch && !record);
@@ -185,5 +188,5 @@ pub(super) fn session(
     deliverer.expect(Members::new(steps()));
     let ahead = Queue::new(steps());
     let peer = (!is_ours).then(|| Peer::of(&socket));
-    Session { socket, deliverer, ahead, is_ours, peer, is_kept: false, options: options.clone() }
+    Session { socket, deliverer, ahead, is_ours, peer, lost: None, is_kept: false, options: options.clone() }
 }

@@ -20,7 +20,7 @@ fn image(id: Option<[u8; 16]>, len: u64) -> Arc<Served> {
 }
 
 fn hello() -> Hello {
-    Hello { version: VERSION, image_id: "ab".repeat(16), prefetch: true, record: false }
+    Hello { version: VERSION, image_id: "ab".repeat(16), prefetch: true, record: false, acknowledge: false }
 }
 
 /// What a connection comes to on which `say` was said.

@@ -15,6 +15,8 @@ mod probe;
 mod watch;
 
 #[cfg(test)]
+mod foreign_test;
+#[cfg(test)]
 mod lazy_test;
 
 use std::io;
@@ -135,6 +137,12 @@ impl Server {
             Err(source) => Err(Error::Connect { path, source }),
         }
     }
+
+    /// Whether it may be a handler that was written for another VMM, and expects every byte of the regions to be
+    /// registered: nobody knows who listens at a path. At the other end of a socket pair is a server of this program.
+    pub(super) fn may_be_foreign(&self) -> bool {
+        self.path.is_some()
+    }
 }
 
 /// How it delivers.
@@ -180,18 +188,20 @@ pub struct Lazy {
 
 impl Lazy {
     /// Hands `ram`, whose regions are registered with `uffd` and lie in the memory file as `placement` says, over to
-    /// `server`, and watches over it from here on.
+    /// `server`, and watches over it from here on. `zeros` is what of each region is registered, and need not be once the
+    /// server is known to be one of ours.
     pub(super) fn start(
         ram: GuestRam,
         placement: Vec<Region>,
         uffd: Arc<Uffd>,
+        zeros: Vec<Vec<Range<usize>>>,
         server: Server,
         options: &Options,
     ) -> Result<Self, Error> {
         let stop = Arc::new(Signal::new()?);
         let loss = Arc::new(Loss { lost: OnceLock::new(), told: Signal::new()? });
-        let handshake = handover::handshake(&ram, &placement, options)?;
-        let pages = Arc::new(Pages::new(ram, placement, uffd, loss)?);
+        let handshake = handover::handshake(&ram, &placement, options, server.may_be_foreign())?;
+        let pages = Arc::new(Pages::new(ram, placement, uffd, loss, zeros)?);
         match handover::hand_over(&server.stream, &handshake, pages.uffd()) {
             // It has hung up already, as it does on one VM too many: the watch finds that out, and looks for another.
             Err(error) if is_hung_up(&error) && server.path.is_some() => {}
