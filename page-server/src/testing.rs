@@ -150,6 +150,20 @@ impl Handler {
         }
     }
 
+    /// The regions, as they were handed over.
+    #[must_use]
+    pub fn mappings(&self) -> &[Mapping] {
+        &self.mappings
+    }
+
+    /// Places pages, and says how many bytes of them.
+    ///
+    /// # Errors
+    /// As of `UFFDIO_COPY`.
+    pub fn place_all(&self, address: u64, bytes: &[u8]) -> io::Result<u64> {
+        Ok(self.memory.copy(address, bytes, false)?)
+    }
+
     /// Places pages.
     ///
     /// # Errors

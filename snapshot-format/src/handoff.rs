@@ -61,6 +61,9 @@ pub struct Hello {
     /// (EINVAL) into memory that is not registered for write protection, which takes Linux 6.7 (`UFFD_FEATURE_WP_ASYNC`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub write_protect: Option<bool>,
+    /// Whether the VMM wants to hear [`FromServer::Serving`]: one that does not takes it for no message.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub acknowledge: bool,
 }
 
 impl Hello {
@@ -69,6 +72,11 @@ impl Hello {
     pub fn protects(&self) -> bool {
         self.write_protect.unwrap_or(self.record)
     }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
+fn is_false(value: &bool) -> bool {
+    !*value
 }
 
 fn yes() -> bool {
@@ -94,6 +102,8 @@ pub struct Handshake {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum FromServer {
+    /// It serves this VM, and is one that speaks: said first, to a VMM that has asked for it ([`Hello::acknowledge`]).
+    Serving,
     /// It does not serve this VMM, and why.
     Refused {
         /// For people.

@@ -10,7 +10,15 @@ fn two() -> Vec<Mapping> {
 }
 
 fn hello() -> Hello {
-    Hello { version: VERSION, image_id: "00ff".repeat(8), prefetch: false, record: true, write_protect: None }
+    let image_id = "00ff".repeat(8);
+    Hello {
+        version: VERSION,
+        image_id,
+        prefetch: false,
+        record: true,
+        write_protect: None,
+        acknowledge: true,
+    }
 }
 
 #[test]
@@ -131,6 +139,7 @@ fn what_is_no_handshake_is_refused() {
 #[test]
 fn a_server_is_understood() {
     for said in [
+        FromServer::Serving,
         FromServer::Complete,
         FromServer::Refused { cause: "no".into() },
         FromServer::Lost { offset: 4096, cause: "gone".into() },

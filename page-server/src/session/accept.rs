@@ -160,7 +160,7 @@ pub(super) fn choose<'a>(handshake: &Handshake, served: &'a [Arc<Served>]) -> Re
 }
 
 pub(super) fn session(
-    socket: UnixStream,
+    mut socket: UnixStream,
     handshake: &Handshake,
     memory: Memory,
     image: &Arc<Served>,
@@ -170,6 +170,9 @@ pub(super) fn session(
     let is_ours = handshake.hello.is_some();
     if !is_ours {
         warn_of_kernel(&memory);
+    }
+    if handshake.hello.as_ref().is_some_and(|hello| hello.acknowledge) {
+        say(&mut socket, &FromServer::Serving);
     }
     let (prefetch, record) = handshake.hello.as_ref().map_or((true, false), |h| (h.prefetch, h.record));
     let protect = handshake.hello.as_ref().is_some_and(Hello::protects);
@@ -189,5 +192,5 @@ pub(super) fn session(
     let ahead = Queue::new(steps());
     let peer = (!is_ours).then(|| Peer::of(&socket));
     let (lookout, options) = (Lookout::default(), options.clone());
-    Session { socket, deliverer, ahead, is_ours, peer, is_kept: false, lookout, options }
+    Session { socket, deliverer, ahead, is_ours, peer, lost: None, is_kept: false, lookout, options }
 }

@@ -20,7 +20,15 @@ fn image(id: Option<[u8; 16]>, len: u64) -> Arc<Served> {
 }
 
 fn hello() -> Hello {
-    Hello { version: VERSION, image_id: "ab".repeat(16), prefetch: true, record: false, write_protect: None }
+    let image_id = "ab".repeat(16);
+    Hello {
+        version: VERSION,
+        image_id,
+        prefetch: true,
+        record: false,
+        write_protect: None,
+        acknowledge: false,
+    }
 }
 
 /// What a connection comes to on which `say` was said.

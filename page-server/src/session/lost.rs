@@ -15,8 +15,8 @@ use std::time::Duration;
 
 use snapshot_format::handoff::FromServer;
 
-use super::Session;
 use super::run::{End, Wanted, chain, say};
+use super::{Peer, Session};
 use crate::fault::Ended;
 use crate::sys::uffd::Memory;
 
@@ -26,48 +26,52 @@ const AGAIN: Duration = Duration::from_secs(1);
 impl Session {
     /// Serves the VM until it needs no server any more, whatever is lost meanwhile.
     pub(super) fn serve_to_the_end(&mut self, stop: Option<&impl AsFd>) -> End {
-        let mut first: Option<Ended> = None;
-        loop {
-            let lost = match self.serve(stop) {
-                Ok(End::Lost(lost)) => return End::Lost(first.unwrap_or(lost)),
-                Ok(end) => return first.map_or(end, End::Lost),
-                Err(Ended::VmGone) => return first.map_or(End::VmGone, End::Lost),
-                Err(lost) => lost,
-            };
-            let goes_on = matches!(self.lose(&lost), Ok(true));
-            first.get_or_insert(lost);
-            if let Some(first) = first.take_if(|_| !goes_on) {
-                return End::Lost(first);
+        let end = loop {
+            match self.serve(stop) {
+                Ok(end) => break end,
+                Err(Ended::VmGone) => break End::VmGone,
+                Err(lost) => {
+                    if self.lose(lost).is_err() {
+                        break End::VmGone;
+                    }
+                }
             }
-        }
+        };
+        self.lost.take().map_or(end, End::Lost)
     }
 
-    /// Keeps the guest from going on as if a page that is lost were zero. Says whether the session goes on.
+    /// Keeps the guest from going on as if a page that is lost were zero, and remembers the first such page.
     ///
     /// # Errors
-    /// The VM is gone, perhaps by this.
-    pub(super) fn lose(&mut self, lost: &Ended) -> Result<bool, Ended> {
-        let (Ended::Source { offset, .. } | Ended::Place { offset, .. }) = *lost else { return Ok(false) };
+    /// The session is over, perhaps by this.
+    pub(super) fn lose(&mut self, lost: Ended) -> Result<(), Ended> {
+        let why = chain(&lost);
+        let offset = match lost {
+            Ended::Source { offset, .. } | Ended::Place { offset, .. } => Some(offset),
+            Ended::VmGone | Ended::Read(_) => None,
+        };
+        self.lost.get_or_insert(lost);
+        let Some(offset) = offset else { return Err(Ended::VmGone) };
         if self.is_ours {
-            say(&mut self.socket, &FromServer::Lost { offset, cause: chain(lost) });
-            return Ok(false);
+            say(&mut self.socket, &FromServer::Lost { offset, cause: why });
+            return Err(Ended::VmGone);
         }
         if self.deliverer.poison(offset)? {
-            tracing::error!("a page is lost to a VM, which fails if it touches it: {}", chain(lost));
-            return Ok(true);
+            tracing::error!("a page is lost to a VM, which fails if it touches it: {why}");
+            return Ok(());
         }
-        match self.peer.as_ref().map(|peer| peer.end()) {
+        match self.peer.as_ref().map(Peer::end) {
+            Some(Err(error)) => {
+                let error = &error as &dyn std::error::Error;
+                tracing::error!(error, "a page is lost to a VM, which waits if it touches it: {why}");
+                self.is_kept = true;
+                Ok(())
+            }
             Some(Ok(())) => {
-                tracing::error!("a VM was killed, because a page is lost to it: {}", chain(lost));
+                tracing::error!("a VM was killed, because a page is lost to it: {why}");
                 Err(Ended::VmGone)
             }
-            Some(Err(why)) => {
-                let why = &why as &dyn std::error::Error;
-                tracing::error!(why, "a page is lost to a VM, which waits if it touches it: {}", chain(lost));
-                self.is_kept = true;
-                Ok(true)
-            }
-            None => Ok(false),
+            None => Err(Ended::VmGone),
         }
     }
 

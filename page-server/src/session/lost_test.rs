@@ -30,6 +30,15 @@ fn session(guest: &Guest) -> (Session, UnixStream) {
     (Session::new(received, &[image], &options, stats).unwrap(), theirs)
 }
 
+/// Lets everybody go who waits, also if a test fails: the threads of a scope are waited for.
+struct Release<'a>(&'a Guest);
+
+impl Drop for Release<'_> {
+    fn drop(&mut self) {
+        self.0.release();
+    }
+}
+
 /// What is readable once the server is to end: now.
 fn stop() -> (UnixStream, UnixStream) {
     let (stop, mut end) = UnixStream::pair().unwrap();
@@ -54,6 +63,7 @@ fn a_vm_that_loses_a_page_is_served_the_rest() {
         return;
     }
     thread::scope(|scope| {
+        let _release = Release(&guest);
         let end = scope.spawn(move || session.run(None::<&UnixStream>));
         assert_eq!(guest.byte(0), 1);
         assert!(guest.populate(LOST, 4096).is_err());
@@ -75,12 +85,12 @@ fn without_poison_a_vm_that_loses_a_page_is_ended() {
         session.peer = Some(Peer::of_child(&child));
         let (stop, _end) = stop();
         thread::scope(|scope| {
+            let _release = Release(&guest);
             // As a vCPU would: it waits until the memory is let go.
             let touching = (!drains).then(|| scope.spawn(|| guest.populate(LOST, 4096)));
             let end = if drains { session.run(Some(&stop)) } else { session.run(None::<&UnixStream>) };
             assert!(matches!(end, End::Lost(_)), "{end:?}");
             assert!(child.try_wait().unwrap().is_some(), "it runs on");
-            guest.release();
             drop(touching);
         });
     }
@@ -94,6 +104,7 @@ fn without_poison_a_vm_that_cannot_be_ended_is_not_let_go() {
     session.deliverer.lack_poison();
     let (stop, _end) = stop();
     thread::scope(|scope| {
+        let release = Release(&guest);
         let session = scope.spawn(move || session.run(Some(&stop)));
         let deadline = Instant::now() + Duration::from_secs(10);
         while !guest.is_there(LOST - 4096) {
@@ -107,7 +118,7 @@ fn without_poison_a_vm_that_cannot_be_ended_is_not_let_go() {
         // Its end is the session's.
         drop(theirs);
         assert!(matches!(session.join().unwrap(), End::Lost(_)));
-        guest.release();
+        drop(release);
         touching.join().unwrap().unwrap();
     });
 }

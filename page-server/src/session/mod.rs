@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 
-use crate::fault::{Deliverer, Grain};
+use crate::fault::{Deliverer, Ended, Grain};
 use crate::image::Served;
 use crate::prefetch::Queue;
 use crate::stats::Stats;
@@ -131,6 +131,8 @@ pub(crate) struct Session {
     is_ours: bool,
     /// The process of a VMM that does not.
     peer: Option<Peer>,
+    /// The first page that is lost to it.
+    lost: Option<Ended>,
     /// A page is lost, could not be poisoned, and the process could not be ended: its memory must stay registered.
     is_kept: bool,
     lookout: Lookout,

@@ -170,7 +170,6 @@ impl Session {
         let regions = self.deliverer.space().regions();
         // What the guest is known to want before the rest.
         let mut rest = Queue::new(regions.map(|region| Step { offset: region.offset, len: region.len }));
-        let mut lost = None;
         let mut rounds: u32 = 0;
         loop {
             rounds = rounds.wrapping_add(1);
@@ -183,7 +182,7 @@ impl Session {
                 self.deliverer.answer()?;
             }
             let Some(step) = self.ahead.next().or_else(|| rest.next()) else { break };
-            self.drain_step(step, &mut lost)?;
+            self.drain_step(step)?;
         }
         if self.deliverer.look()? {
             self.deliverer.answer()?;
@@ -194,23 +193,21 @@ impl Session {
         } else {
             self.let_go()?;
         }
-        Ok(lost.map_or(End::Complete, End::Lost))
+        Ok(End::Complete)
     }
 
     /// Delivers what is missing of a step, page by page if not all of it can be had. A page that cannot is the end of one
     /// of ours; any other VM goes on without it, and without a server: it must find no zeros there, and nobody to wait for.
-    fn drain_step(&mut self, Step { offset, len }: Step, lost: &mut Option<Ended>) -> Result<(), Ended> {
+    fn drain_step(&mut self, Step { offset, len }: Step) -> Result<(), Ended> {
         match self.deliverer.ahead(offset, len, Cause::Drain) {
             Err(Ended::Source { .. } | Ended::Place { .. }) => {}
             done => return done.map(drop),
         }
         for offset in (offset..offset + len).step_by(PAGE_BYTES as usize) {
             // Where one is lost for good there is little hope for others, and as many as may be are to be saved in time.
-            match self.deliverer.page(offset, lost.is_none()) {
+            match self.deliverer.page(offset, self.lost.is_none()) {
                 Err(error @ (Ended::Source { .. } | Ended::Place { .. })) if !self.is_ours => {
-                    let goes_on = self.lose(&error);
-                    lost.get_or_insert(error);
-                    goes_on?;
+                    self.lose(error)?;
                 }
                 done => done?,
             }

@@ -259,7 +259,14 @@ fn one_of_ours_is_told_why_it_is_refused() {
     let server = PageServer::serve([image.path()]);
     let len = 32 * MIB;
     let memory = Guest::new(len, 4096);
-    let hello = Hello { version: VERSION, image_id, prefetch: true, record: false, write_protect: None };
+    let hello = Hello {
+        version: VERSION,
+        image_id,
+        prefetch: true,
+        record: false,
+        write_protect: None,
+        acknowledge: false,
+    };
     let other = Hello { image_id: "0".repeat(32), ..hello.clone() };
     let refusals = [
         (memory.mapping(0), other, "no image `00000000000000000000000000000000` is served here"),

@@ -18,6 +18,7 @@ pub(crate) fn cases() -> Vec<Case> {
         KVM,
         [
             a_handler_written_for_firecracker_serves_our_guest,
+            a_handler_that_fills_all_memory_at_the_first_fault_serves_our_guest,
             our_server_takes_over_from_a_handler_that_dies,
             a_handler_that_never_delivers_the_page_asked_for_loses_the_guest,
             a_handler_that_delivers_nothing_loses_the_guest,
@@ -56,6 +57,29 @@ fn a_handler_written_for_firecracker_serves_our_guest() {
     let image = Image::bake(here.path("image"), &["--memory", "64M", "--cmdline", "spark.fill=24M"]);
     let bare = state_of(&image, &here, "bare");
     let served = handler(here.path("handler"), page_by_page(&image));
+    let mut vm = restore_from(&here.path("handler"), &bare, &[]);
+    assert_eq!(vm.ask("verify"), "ok verified 24 MiB seed 1");
+    vm.stop();
+    served.join().expect("the handler has ended with its VM");
+}
+
+/// By one request for each region, whose failure it takes for its end: not a byte may be unregistered.
+fn a_handler_that_fills_all_memory_at_the_first_fault_serves_our_guest() {
+    let here = Scratch::new();
+    let image = Image::bake(here.path("image"), &["--memory", "64M", "--cmdline", "spark.fill=24M"]);
+    let bare = state_of(&image, &here, "bare");
+    let memory = std::fs::read(image.memory()).expect("the memory can be read");
+    let mut is_filled = false;
+    let fill: Answer = Box::new(move |handler, _, _| {
+        if !std::mem::replace(&mut is_filled, true) {
+            for mapping in handler.mappings() {
+                let bytes = &memory[mapping.offset as usize..][..mapping.len as usize];
+                let placed = handler.place_all(mapping.address, bytes).expect("all of it is registered");
+                assert_eq!(placed, mapping.len);
+            }
+        }
+    });
+    let served = handler(here.path("handler"), fill);
     let mut vm = restore_from(&here.path("handler"), &bare, &[]);
     assert_eq!(vm.ask("verify"), "ok verified 24 MiB seed 1");
     vm.stop();

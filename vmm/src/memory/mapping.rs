@@ -110,6 +110,9 @@ impl Memory {
         let uffd = uffd.map_err(|source| Error::Lazy(lazy::Error::Uffd(source)))?;
         let uffd = Arc::new(uffd);
         let zeros = lazy::zeros(&placement, index.chunk_sums(), &here);
+        // Registered whole for a server that may want to fill a region by one request (see `Lazy::start`).
+        let none = vec![Vec::new(); placement.len()];
+        let (zeros, later) = if server.may_be_foreign() { (none, zeros) } else { (zeros, none) };
         let map = |(region, zeros): (&Region, &Vec<Range<usize>>)| {
             let (gpa, bytes) = (region.guest().get(), region.pages().bytes());
             RamRegion::delivered(GuestAddress(gpa), bytes as usize, &uffd, zeros)
@@ -117,7 +120,8 @@ impl Memory {
         };
         let regions = placement.iter().zip(&zeros).map(map).collect::<Result<Vec<_>, _>>()?;
         let ram = GuestRam::from_regions(regions).map_err(Error::Regions)?;
-        let lazy = Lazy::start(ram.clone(), placement.clone(), uffd, server, options).map_err(Error::Lazy)?;
+        let lazy = Lazy::start(ram.clone(), placement.clone(), uffd, later, server, options);
+        let lazy = lazy.map_err(Error::Lazy)?;
         Ok(Self { backing: Backing::Lazy(lazy, here.into_image()), ram, placement })
     }
 

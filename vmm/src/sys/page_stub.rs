@@ -51,6 +51,18 @@ impl Taken {
         Some(mapping.offset + (addr - mapping.address) / 4096 * 4096)
     }
 
+    /// Fills each region by one request from `memory`, the whole memory file.
+    pub(crate) fn fill(&self, memory: &[u8]) -> Result<(), userfaultfd::Error> {
+        for mapping in &self.handshake.mappings {
+            let from = &memory[mapping.offset as usize..][..mapping.len as usize];
+            // SAFETY: fills pages that the VMM has registered for that, or fails.
+            unsafe {
+                self.uffd.copy(from.as_ptr().cast(), mapping.address as *mut c_void, from.len(), true)
+            }?;
+        }
+        Ok(())
+    }
+
     /// Delivers the page at `offset` of the memory file, and says whether it was wanted.
     pub(crate) fn deliver(&self, offset: u64, page: &[u8; 4096]) -> bool {
         let mapping = self

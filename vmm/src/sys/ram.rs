@@ -205,6 +205,22 @@ impl RamRegion {
         }
     }
 
+    /// Takes pages out of the delivering that are zero below: where none is there, the kernel's zeros are from here on.
+    /// `zeros` are page-aligned offsets in the region; those that do not fit into the list stay as they are.
+    pub(crate) fn keep_zeros(&self, zeros: &[Range<usize>]) -> io::Result<()> {
+        let Below::Delivered { uffd, holes, complete } = &self.below else { return Ok(()) };
+        for range in zeros.iter().filter(|range| range.start < range.end && range.end <= self.mapping.len()) {
+            let mut holes = lock(holes);
+            if complete.load(Ordering::SeqCst) || !holes.has_room() {
+                break;
+            }
+            // In this order: what is in a hole is not asked for any more.
+            uffd.unregister(self.host_address() + range.start, range.len())?;
+            holes.insert(range.clone());
+        }
+        Ok(())
+    }
+
     /// The offsets of what was taken back and is not what lies below any more: whatever is there that the guest has not
     /// written since is zero.
     pub(crate) fn taken_back(&self) -> Vec<Range<usize>> {

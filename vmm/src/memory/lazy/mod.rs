@@ -16,6 +16,8 @@ mod watch;
 mod zeros;
 
 #[cfg(test)]
+mod foreign_test;
+#[cfg(test)]
 mod idle_test;
 #[cfg(test)]
 mod lazy_test;
@@ -137,6 +139,12 @@ impl Server {
             Err(source) => Err(Error::Connect { path, source }),
         }
     }
+
+    /// Whether it may be a handler that was written for another VMM, and expects every byte of the regions to be
+    /// registered: nobody knows who listens at a path. At the other end of a socket pair is a server of this program.
+    pub(super) fn may_be_foreign(&self) -> bool {
+        self.path.is_some()
+    }
 }
 
 /// How it delivers.
@@ -182,18 +190,21 @@ pub struct Lazy {
 
 impl Lazy {
     /// Hands `ram`, whose regions are registered with `uffd` and lie in the memory file as `placement` says, over to
-    /// `server`, and watches over it from here on.
+    /// `server`, and watches over it from here on. `zeros` is what of each region is registered, and need not be once the
+    /// server is known to be one of ours.
     pub(super) fn start(
         ram: GuestRam,
         placement: Vec<Region>,
         uffd: Arc<Uffd>,
+        zeros: Vec<Vec<Range<usize>>>,
         server: Server,
         options: &Options,
     ) -> Result<Self, Error> {
         let stop = Arc::new(Signal::new()?);
         let loss = Arc::new(Loss { lost: OnceLock::new(), told: Signal::new()? });
-        let handshake = handover::handshake(&ram, &placement, options, uffd.tracks_writes())?;
-        let pages = Arc::new(Pages::new(ram, placement, uffd, loss)?);
+        let (tracks, is_foreign) = (uffd.tracks_writes(), server.may_be_foreign());
+        let handshake = handover::handshake(&ram, &placement, options, tracks, is_foreign)?;
+        let pages = Arc::new(Pages::new(ram, placement, uffd, loss, zeros)?);
         match handover::hand_over(&server.stream, &handshake, pages.uffd()) {
             // It has hung up already, as it does on one VM too many: the watch finds that out, and looks for another.
             Err(error) if is_hung_up(&error) && server.path.is_some() => {}

@@ -33,6 +33,8 @@ pub(super) struct Pages {
     complete: AtomicBool,
     loss: Arc<Loss>,
     probed: Mutex<Vec<OwnRun>>,
+    /// What of each region is zeros that are delivered nevertheless, until the server is known to be one of ours.
+    zeros: Mutex<Vec<Vec<Range<usize>>>>,
     /// Held by whoever must not lose the memory just now: see [`Self::keep`].
     kept: Mutex<()>,
 }
@@ -43,12 +45,14 @@ impl Pages {
         placement: Vec<Region>,
         uffd: Arc<Uffd>,
         loss: Arc<Loss>,
+        zeros: Vec<Vec<Range<usize>>>,
     ) -> Result<Self, Error> {
         let nothing = memfd_create("nothing", MemfdFlags::CLOEXEC).map_err(|e| Error::Watch(e.into()))?;
         let map = PageMap::open().map_err(Error::Watch)?;
         let (complete, probed) = (AtomicBool::new(false), Mutex::default());
         let (nothing, kept) = (nothing.into(), Mutex::default());
-        Ok(Self { ram, placement, uffd, map, nothing, complete, loss, probed, kept })
+        let zeros = Mutex::new(zeros);
+        Ok(Self { ram, placement, uffd, map, nothing, complete, loss, probed, zeros, kept })
     }
 
     pub(super) fn uffd(&self) -> &Uffd {
@@ -61,6 +65,13 @@ impl Pages {
 
     pub(super) fn is_complete(&self) -> bool {
         self.complete.load(Ordering::SeqCst)
+    }
+
+    /// Takes the zeros of the image out of the delivering: the kernel's own are as good, and the server is one that expects
+    /// that. Those that were delivered already stay.
+    pub(super) fn keep_zeros(&self) -> io::Result<()> {
+        let zeros = std::mem::take(&mut *self.zeros.lock().unwrap_or_else(PoisonError::into_inner));
+        self.ram.iter().zip(zeros).try_for_each(|(mapped, zeros)| mapped.keep_zeros(&zeros))
     }
 
     /// Notes that this process has asked for pages that the guest may not have touched.

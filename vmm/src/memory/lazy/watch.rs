@@ -283,6 +283,13 @@ impl Watch {
 
     fn told(&mut self, message: FromServer) -> Option<End> {
         match message {
+            FromServer::Serving => {
+                // They are delivered as well, only later.
+                if let Err(error) = self.pages.keep_zeros() {
+                    tracing::debug!(%error, "the image's zeros are left to the page server");
+                }
+                None
+            }
             FromServer::Refused { cause } => Some(self.lost(Cause::Refused(cause))),
             FromServer::Lost { offset, cause } => {
                 Some(End::Lost(Lost { gpa: self.pages.gpa_of(offset), cause: Cause::Told(cause) }))

@@ -1,0 +1,106 @@
+//! Who listens at a path may be a handler of another VMM, or a server of ours that says so.
+
+use std::io::Write;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Instant;
+
+use snapshot_format::MemoryIndex;
+use snapshot_format::handoff::FromServer;
+use snapshot_format::pages::{CHUNK_BYTES, ChunkSums, FileOffset, Gpa, PageCount};
+use vm_memory::{Bytes, GuestAddress};
+
+use super::*;
+use crate::memory::Memory;
+use crate::sys::page_stub::{self, Taken};
+
+/// Three chunks, of which the one in the middle is zeros.
+const LEN: u64 = 3 * CHUNK_BYTES;
+
+fn page_at(offset: u64) -> [u8; 4096] {
+    if offset / CHUNK_BYTES == 1 { [0; 4096] } else { [(offset / 4096 % 250) as u8 + 1; 4096] }
+}
+
+fn index() -> MemoryIndex {
+    let pages = PageCount::from_bytes(LEN).unwrap();
+    let mut sums = ChunkSums::new(pages);
+    for offset in (0..LEN).step_by(4096) {
+        sums.add(offset / 4096, &page_at(offset)).unwrap();
+    }
+    let region = Region::new(Gpa::new(0).unwrap(), pages, FileOffset::new(0).unwrap()).unwrap();
+    MemoryIndex::new(vec![region], sums).unwrap()
+}
+
+/// Memory that is handed over to whoever listens at a path, which is `serve`. What that gives is sent, and its end of the
+/// connection is kept.
+fn served<T: Send + 'static>(
+    serve: impl FnOnce(&Taken, &mut UnixStream) -> T + Send + 'static,
+) -> (Memory, mpsc::Receiver<T>) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("pages");
+    let listener = UnixListener::bind(&path).unwrap();
+    let (tell, told) = mpsc::channel();
+    thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let taken = page_stub::take(&stream);
+        let _ = tell.send(serve(&taken, &mut stream));
+        // Until the VMM goes.
+        let _ = io::Read::read(&mut stream, &mut [0; 64]);
+    });
+    let options =
+        Options { image_id: [0xab; 16], prefetch: true, record: false, timeout: Duration::from_secs(5) };
+    let server = Server::connect(path).unwrap();
+    (Memory::lazy(&index(), None, server, &options).unwrap(), told)
+}
+
+fn byte(memory: &Memory, at: u64) -> u8 {
+    memory.ram().read_obj(GuestAddress(at)).unwrap()
+}
+
+/// It waits for the first fault, and fills every region by one request, as a well-known example does.
+#[test]
+fn a_handler_that_fills_each_region_by_one_request_serves_us() {
+    let (memory, filled) = served(|taken, _| {
+        while taken.fault(Duration::from_millis(5)).is_none() {}
+        let all: Vec<u8> = (0..LEN).step_by(4096).flat_map(page_at).collect();
+        taken.fill(&all)
+    });
+    for offset in (0..LEN).step_by(4096 * 5) {
+        assert_eq!(byte(&memory, offset), page_at(offset)[0], "{offset:#x}");
+    }
+    filled.recv_timeout(Duration::from_secs(5)).unwrap().unwrap();
+    let start = Instant::now();
+    while memory.completeness() != Some(true) {
+        assert!(start.elapsed() < Duration::from_secs(5), "it is not seen that nothing is missing");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// It says that it is ours, and is asked for no page of zeros from then on, nor does it have to deliver one.
+#[test]
+fn a_server_that_says_it_is_ours_is_spared_the_zeros() {
+    let (memory, asked) = served(|taken, stream| {
+        assert!(taken.handshake.hello.as_ref().unwrap().acknowledge);
+        stream.write_all(&FromServer::Serving.encode()).unwrap();
+        let refused = (0..500).any(|_| {
+            thread::sleep(Duration::from_millis(10));
+            // ENOENT once they are not registered any more.
+            !taken.deliver(2 * CHUNK_BYTES - 4096, &[0; 4096])
+        });
+        for offset in (0..LEN).step_by(4096).filter(|offset| offset / CHUNK_BYTES != 1) {
+            taken.deliver(offset, &page_at(offset));
+        }
+        refused
+    });
+    assert!(asked.recv_timeout(Duration::from_secs(10)).unwrap(), "zeros are still registered");
+    for offset in (0..LEN).step_by(4096 * 5) {
+        assert_eq!(byte(&memory, offset), page_at(offset)[0], "{offset:#x}");
+    }
+    // No page but those that were delivered was waited for.
+    let start = Instant::now();
+    while memory.completeness() != Some(true) {
+        assert!(start.elapsed() < Duration::from_secs(5), "the zeros are waited for");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
