@@ -7,6 +7,8 @@
 mod accept;
 mod lookout;
 mod run;
+#[cfg(test)]
+mod slow_test;
 
 use std::io;
 use std::num::NonZero;
