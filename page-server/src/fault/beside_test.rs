@@ -66,6 +66,12 @@ fn deliverer(guest: &Guest, source: &Arc<Slow>, grain: Grain) -> Deliverer {
     deliverer
 }
 
+/// The first page of the first whole window: windows are aligned by address.
+fn block(guest: &Guest) -> usize {
+    let address = guest.mapping(0).address;
+    (address.next_multiple_of(64 << 10) - address) as usize / PAGE
+}
+
 /// Serves until `done` says so.
 fn serve_until(deliverer: &mut Deliverer, mut done: impl FnMut(&Deliverer) -> bool) -> Result<(), Ended> {
     let start = Instant::now();
@@ -82,22 +88,23 @@ fn serve_until(deliverer: &mut Deliverer, mut done: impl FnMut(&Deliverer) -> bo
 #[test]
 fn a_read_that_does_not_come_keeps_no_other_fault_waiting() {
     let guest = Guest::new(1 << 20, PAGE).unwrap();
-    let source = Arc::new(Slow { slow: 0, ..Slow::new(&guest) });
+    let first = block(&guest);
+    let source = Arc::new(Slow { slow: (first * PAGE) as u64, ..Slow::new(&guest) });
     let mut deliverer = deliverer(&guest, &source, Grain::default());
     thread::scope(|scope| {
-        let stuck = scope.spawn(|| guest.byte(0));
+        let stuck = scope.spawn(|| guest.byte(first * PAGE));
         serve_until(&mut deliverer, |deliverer| deliverer.under_way() == 1).unwrap();
-        let others = scope.spawn(|| [guest.byte(256 << 10), guest.byte(512 << 10)]);
+        let others = scope.spawn(|| [64, 128].map(|page| guest.byte((first + page) * PAGE)));
         serve_until(&mut deliverer, |_| others.is_finished()).unwrap();
-        assert_eq!(others.join().unwrap(), [65, 129]);
+        assert_eq!(others.join().unwrap(), [64, 128].map(|page| (first + page + 1) as u8));
         assert!(!stuck.is_finished() && deliverer.under_way() == 1);
         // Of the same window: it waits for the same read.
-        let also = scope.spawn(|| guest.byte(5 * PAGE));
+        let also = scope.spawn(|| guest.byte((first + 5) * PAGE));
         serve_until(&mut deliverer, |deliverer| deliverer.stats().faults.get() == 4).unwrap();
         assert_eq!((deliverer.under_way(), source.reads.load(Ordering::SeqCst)), (1, 3));
         source.may_go.store(true, Ordering::SeqCst);
         serve_until(&mut deliverer, |_| stuck.is_finished() && also.is_finished()).unwrap();
-        assert_eq!([stuck.join().unwrap(), also.join().unwrap()], [1, 6]);
+        assert_eq!([stuck.join().unwrap(), also.join().unwrap()], [first as u8 + 1, first as u8 + 6]);
     });
     assert_eq!(deliverer.stats().latency.get_sample_count(), 4);
     assert_eq!(deliverer.stats().demanded.get(), 3 * (64 << 10));
@@ -106,18 +113,19 @@ fn a_read_that_does_not_come_keeps_no_other_fault_waiting() {
 #[test]
 fn what_is_given_back_while_it_is_read_is_zero() {
     let guest = Guest::new(1 << 20, PAGE).unwrap();
-    let source = Arc::new(Slow { slow: 0, ..Slow::new(&guest) });
+    let first = block(&guest);
+    let source = Arc::new(Slow { slow: (first * PAGE) as u64, ..Slow::new(&guest) });
     let mut deliverer = deliverer(&guest, &source, Grain::default());
     thread::scope(|scope| {
-        let stuck = scope.spawn(|| guest.byte(0));
+        let stuck = scope.spawn(|| guest.byte(first * PAGE));
         serve_until(&mut deliverer, |deliverer| deliverer.under_way() == 1).unwrap();
-        let gives = scope.spawn(|| guest.give_back(4 * PAGE, PAGE).unwrap());
+        let gives = scope.spawn(|| guest.give_back((first + 4) * PAGE, PAGE).unwrap());
         serve_until(&mut deliverer, |_| gives.is_finished()).unwrap();
         source.may_go.store(true, Ordering::SeqCst);
         serve_until(&mut deliverer, |_| stuck.is_finished()).unwrap();
-        let after = scope.spawn(|| [guest.byte(3 * PAGE), guest.byte(4 * PAGE), guest.byte(5 * PAGE)]);
+        let after = scope.spawn(|| [3, 4, 5].map(|page| guest.byte((first + page) * PAGE)));
         serve_until(&mut deliverer, |_| after.is_finished()).unwrap();
-        assert_eq!(after.join().unwrap(), [4, 0, 6]);
+        assert_eq!(after.join().unwrap(), [first as u8 + 4, 0, first as u8 + 6]);
     });
 }
 

@@ -9,6 +9,8 @@ mod lookout;
 mod lost;
 mod peer;
 mod run;
+#[cfg(test)]
+mod slow_test;
 
 use std::io;
 use std::num::NonZero;
