@@ -154,7 +154,7 @@ fn of_machine(error: &machine::Error) -> Option<(Exit, Option<String>)> {
         }
         machine::Error::OpenKvm(_)
         | machine::Error::ApiVersion { .. }
-        | machine::Error::MissingCapability(_)
+        | machine::Error::MissingCapability { .. }
         | machine::Error::AddressBits { .. } => "`rekindle doctor` says what this host lacks",
         machine::Error::Boot { .. } => {
             let hint =

@@ -5,7 +5,7 @@ use std::io;
 use kvm_bindings::{KVM_API_VERSION, KVM_MAX_CPUID_ENTRIES, Msrs, kvm_cpuid_entry2, kvm_msr_entry};
 use kvm_ioctls::{Cap, Kvm};
 
-use super::Error;
+use super::{Capability, Error};
 
 /// An open `/dev/kvm` that has what every VM of ours needs.
 #[derive(Debug)]
@@ -13,16 +13,26 @@ pub struct Host {
     kvm: Kvm,
 }
 
-/// Without these there is no VM, and the order of their names is that of Linux versions: all are there since 4.12
-/// at the latest.
-const NEEDED: [(Cap, &str); 7] = [
-    (Cap::Irqchip, "KVM_CAP_IRQCHIP (interrupt controllers in the kernel)"),
-    (Cap::Pit2, "KVM_CAP_PIT2 (interval timer in the kernel)"),
-    (Cap::Irqfd, "KVM_CAP_IRQFD (interrupts through eventfds)"),
-    (Cap::UserMemory, "KVM_CAP_USER_MEMORY (guest memory from user space)"),
-    (Cap::AdjustClock, "KVM_CAP_ADJUST_CLOCK (setting kvmclock)"),
-    (Cap::VcpuEvents, "KVM_CAP_VCPU_EVENTS (pending exceptions and interrupts)"),
-    (Cap::ImmediateExit, "KVM_CAP_IMMEDIATE_EXIT (stopping a vCPU without a race)"),
+/// Without these there is no VM, with what each is for; `rekindle doctor` asks for the same. All are there since Linux
+/// 4.12 at the latest.
+pub const NEEDED: [(Cap, &str); 17] = [
+    (Cap::Irqchip, "interrupt controllers in the kernel"),
+    (Cap::IrqRouting, "their inputs by number"),
+    (Cap::Irqfd, "interrupts through eventfds"),
+    (Cap::Ioeventfd, "doorbells of virtio devices"),
+    (Cap::Pit2, "interval timer in the kernel"),
+    (Cap::PitState2, "its state"),
+    (Cap::UserMemory, "guest memory from user space"),
+    (Cap::SetTssAddr, "KVM's own page for real mode"),
+    (Cap::SetIdentityMapAddr, "KVM's own page table for real mode"),
+    (Cap::ExtCpuid, "the CPUID that a guest sees"),
+    (Cap::MpState, "halted vCPUs"),
+    (Cap::VcpuEvents, "pending exceptions and interrupts"),
+    (Cap::Debugregs, "debug registers"),
+    (Cap::Xsave, "vector registers"),
+    (Cap::AdjustClock, "setting kvmclock"),
+    (Cap::GetTscKhz, "the TSC's frequency"),
+    (Cap::ImmediateExit, "stopping a vCPU without a race"),
 ];
 
 impl Host {
@@ -38,14 +48,11 @@ impl Host {
             return Err(Error::ApiVersion { found });
         }
         match NEEDED.iter().find(|(cap, _)| !kvm.check_extension(*cap)) {
-            Some((_, name)) => Err(Error::MissingCapability(name)),
+            Some((cap, purpose)) => {
+                Err(Error::MissingCapability { cap: Capability(*cap as u32), purpose })
+            }
             None => Ok(Self { kvm }),
         }
-    }
-
-    /// What is needed of KVM, by name, and whether it is there.
-    pub fn capabilities(&self) -> impl Iterator<Item = (&'static str, bool)> + '_ {
-        NEEDED.iter().map(|(cap, name)| (*name, self.kvm.check_extension(*cap)))
     }
 
     /// What KVM can show a guest by CPUID (`KVM_GET_SUPPORTED_CPUID`).

@@ -25,7 +25,7 @@ pub use builder::Guest;
 pub use caps::Capability;
 pub use connections::Connections;
 pub use frame::{Frame, GuestFacts};
-pub use host::Host;
+pub use host::{Host, NEEDED};
 pub use kind::KvmKind;
 pub(crate) use paused::Parts;
 pub use paused::PausedVm;
@@ -55,8 +55,13 @@ pub enum Error {
         found: i32,
     },
     /// KVM lacks something without which no VM of ours works.
-    #[error("KVM on this host lacks {0}")]
-    MissingCapability(&'static str),
+    #[error("KVM on this host lacks {cap} ({purpose})")]
+    MissingCapability {
+        /// Which one.
+        cap: Capability,
+        /// What it is for.
+        purpose: &'static str,
+    },
     /// A KVM call on the VM failed.
     #[error("cannot {call}")]
     Vm {

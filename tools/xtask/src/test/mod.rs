@@ -220,15 +220,18 @@ fn build() -> Result<Built> {
         let (_, path) = made.with_context(|| format!("cargo built no `{name}`"))?;
         programs.push((variable, path));
     }
-    let build_tests = ["test", "--release", "--package", PACKAGE, "--no-run"];
-    let paths = |made: Vec<(String, PathBuf)>| made.into_iter().map(|(_, path)| path).collect();
-    let tests = paths(cargo_build(&build_tests, true)?);
-    let helpers = paths(cargo_build(&build_tests, false)?);
-    Ok(Built { programs, tests, helpers })
+    let messages = cargo(&["test", "--release", "--package", PACKAGE, "--no-run"])?;
+    let paths = |tests| executables(&messages, tests).into_iter().map(|(_, path)| path).collect();
+    Ok(Built { programs, tests: paths(true), helpers: paths(false) })
 }
 
 /// Runs one cargo build; the names and paths of the programs it made: either the tests, or the others.
 pub(crate) fn cargo_build(args: &[&str], tests: bool) -> Result<Vec<(String, PathBuf)>> {
+    Ok(executables(&cargo(args)?, tests))
+}
+
+/// Runs one cargo build; its messages.
+fn cargo(args: &[&str]) -> Result<String> {
     let mut command = Command::new("cargo");
     command.args(args).args(["--message-format", "json-render-diagnostics"]);
     let shown = process::shown(&command);
@@ -237,7 +240,7 @@ pub(crate) fn cargo_build(args: &[&str], tests: bool) -> Result<Vec<(String, Pat
     if !out.status.success() {
         bail!("`{shown}` failed: {}", out.status);
     }
-    Ok(executables(&String::from_utf8_lossy(&out.stdout), tests))
+    Ok(String::from_utf8_lossy(&out.stdout).into_owned())
 }
 
 fn executables(messages: &str, tests: bool) -> Vec<(String, PathBuf)> {

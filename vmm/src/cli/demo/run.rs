@@ -7,12 +7,21 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Error, Result, bail};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 use vmm::control::{Answer, Client, Request, SnapshotRequest};
 
 use super::measure::{Snapshot, Start};
 
 /// How long to wait for a VM's control socket.
 const SOCKET_PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long any VM may take for all that is asked of it: many times what software emulation needs. A guest that is lost says
+/// nothing any more, and that is to be said.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// How often a VM that was told to end is looked at.
+const TICK: Duration = Duration::from_millis(1);
 
 /// How much is shown of what a child said on stderr, in bytes.
 const STDERR_MAX: u64 = 4096;
@@ -112,6 +121,7 @@ impl Rekindle {
 impl Running {
     /// Waits for the guest's first byte, which stays to be read.
     fn first_byte(&mut self) -> Result<Duration> {
+        self.wait_for_output()?;
         let there = self.output.fill_buf().context("cannot read the guest's console")?;
         if there.is_empty() {
             return Err(self.failed("the guest ended without a word"));
@@ -120,11 +130,38 @@ impl Running {
     }
 
     fn line(&mut self) -> Result<String> {
-        let mut line = String::new();
-        if self.output.read_line(&mut line).context("cannot read the guest's console")? == 0 {
-            return Err(self.failed("the guest ended before it had said what was awaited"));
+        let mut line = Vec::new();
+        while line.last() != Some(&b'\n') {
+            self.wait_for_output()?;
+            let there = self.output.fill_buf().context("cannot read the guest's console")?;
+            if there.is_empty() {
+                return Err(self.failed("the guest ended before it had said what was awaited"));
+            }
+            let len = there.iter().position(|&byte| byte == b'\n').map_or(there.len(), |at| at + 1);
+            line.extend_from_slice(&there[..len]);
+            self.output.consume(len);
         }
-        Ok(line.trim_end().to_owned())
+        Ok(String::from_utf8_lossy(&line).trim_end().to_owned())
+    }
+
+    /// Returns once a read does not wait: there is something, or the VM has closed its console.
+    fn wait_for_output(&mut self) -> Result<()> {
+        while self.output.buffer().is_empty() {
+            let left = PATIENCE.saturating_sub(self.started.elapsed());
+            let left = Timespec::try_from(left).context("a time that the kernel does not take")?;
+            let mut fds = [PollFd::new(self.output.get_ref(), PollFlags::IN)];
+            match poll(&mut fds, Some(&left)) {
+                Ok(0) => {
+                    // Its stderr is read to the end.
+                    let _ = self.child.kill();
+                    return Err(self.failed("the guest has said nothing for too long"));
+                }
+                Ok(_) => break,
+                Err(Errno::INTR) => {}
+                Err(errno) => return Err(errno).context("cannot wait for the guest's console"),
+            }
+        }
+        Ok(())
     }
 
     fn line_that_is(&mut self, awaited: &str) -> Result<Duration> {
@@ -150,7 +187,12 @@ impl Running {
     /// Lets the guest power off.
     fn end(mut self) -> Result<()> {
         writeln!(self.input, "off").context("cannot write to the guest's console")?;
-        self.child.wait().context("cannot wait for a VM")?;
+        while self.child.try_wait().context("cannot wait for a VM")?.is_none() {
+            if self.started.elapsed() > PATIENCE {
+                bail!("the guest was told to power off and has not done so");
+            }
+            std::thread::sleep(TICK);
+        }
         Ok(())
     }
 }

@@ -20,10 +20,6 @@ pub(super) struct Capability {
     pub(super) need: Need,
 }
 
-const fn required(cap: Cap) -> Capability {
-    Capability { cap, name: name(cap), need: Need::Required }
-}
-
 const fn useful(cap: Cap, loss: &'static str) -> Capability {
     Capability { cap, name: name(cap), need: Need::Useful(loss) }
 }
@@ -33,28 +29,17 @@ const fn name(cap: Cap) -> &'static str {
     machine::Capability(cap as u32).name().expect("every capability that is asked for has its name there")
 }
 
-/// Everything that is asked for. `TSC_CONTROL` has a check of its own.
-pub(super) const ALL: &[Capability] = &[
-    required(Cap::UserMemory),
-    required(Cap::Irqchip),
-    required(Cap::IrqRouting),
-    required(Cap::Irqfd),
-    required(Cap::Pit2),
-    required(Cap::PitState2),
-    required(Cap::SetTssAddr),
-    required(Cap::SetIdentityMapAddr),
-    required(Cap::ExtCpuid),
-    required(Cap::MpState),
-    required(Cap::VcpuEvents),
-    required(Cap::Debugregs),
-    required(Cap::Xsave),
-    required(Cap::AdjustClock),
-    required(Cap::GetTscKhz),
-    required(Cap::ImmediateExit),
+/// What something is worse without. `TSC_CONTROL` has a check of its own.
+const USEFUL: [Capability; 5] = [
     useful(Cap::Xsave2, "guests with more than 4 KiB of vector state (AMX) cannot be saved"),
     useful(Cap::Xcrs, "the CPU has no XSAVE, and guests do without its vector registers"),
     useful(Cap::KvmclockCtrl, "a guest may report a soft lockup after a long pause"),
     useful(Cap::TscDeadlineTimer, "guests use a timer that costs more exits"),
     useful(Cap::Clocksource, "guests have no kvmclock"),
-    useful(Cap::Ioeventfd, "virtio devices of later versions are slower"),
 ];
+
+/// Everything that is asked for: what every VM needs is what the library itself asks for before it makes one.
+pub(super) fn all() -> impl Iterator<Item = Capability> {
+    let needed = machine::NEEDED.iter().map(|(cap, _)| Capability { cap: *cap, name: name(*cap), need: Need::Required });
+    needed.chain(USEFUL)
+}

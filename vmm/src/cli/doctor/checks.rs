@@ -157,13 +157,13 @@ fn create_vm(offer: &Offer) -> Check {
 
 fn capabilities(offer: &Offer) -> Check {
     const NAME: &str = "kvm-capabilities";
-    let absent = || caps::ALL.iter().filter(|c| offer.absent.contains(&c.name));
+    let absent = || caps::all().filter(|c| offer.absent.contains(&c.name));
     let required: Vec<_> = absent().filter(|c| c.need == Need::Required).map(|c| c.name).collect();
     if !required.is_empty() {
         return missing(
             NAME,
             format!("absent: {}", required.join(", ")),
-            "use a newer kernel (5.16 has them all)",
+            "use a newer kernel: all came with Linux 4.12 at the latest",
         );
     }
     let losses: Vec<_> = absent()
@@ -173,7 +173,7 @@ fn capabilities(offer: &Offer) -> Check {
         })
         .collect();
     if losses.is_empty() {
-        return ok(NAME, format!("all {} present", caps::ALL.len()));
+        return ok(NAME, format!("all {} present", caps::all().count()));
     }
     degraded(NAME, format!("absent: {}", losses.join("; ")), "use a newer kernel (5.17 has them all)")
 }
@@ -219,12 +219,18 @@ fn tsc_control(offer: &Offer) -> Check {
 
 fn kernel(facts: &Facts) -> Check {
     const NAME: &str = "kernel";
-    match version(&facts.kernel) {
-        Some((5, 16..) | (6.., _)) => ok(NAME, facts.kernel.clone()),
+    let release = &facts.kernel;
+    match version(release) {
+        Some((5, 16..) | (6.., _)) => ok(NAME, release.clone()),
+        Some((5, 10..)) => degraded(
+            NAME,
+            format!("{release}: a guest's clock is captured less exactly before 5.16"),
+            "use Linux 5.16 or later",
+        ),
         _ => degraded(
             NAME,
-            format!("{}: a guest's clock is captured less exactly before 5.16", facts.kernel),
-            "use Linux 5.16 or later",
+            format!("{release}: older than 5.10, the oldest that rekindle is tested on"),
+            "use Linux 5.10 or later",
         ),
     }
 }
@@ -248,7 +254,8 @@ fn pagemap_scan(facts: &Facts) -> Check {
         Some((6, 7..) | (7.., _)) => ok(NAME, "the kernel finds a guest's changed pages"),
         _ => degraded(
             NAME,
-            "absent before Linux 6.7: snapshots of large guests are slower",
+            "absent before Linux 6.7: snapshots of large guests are slower, and `restore --memory-mode lazy --record` takes \
+             every page for one that is only read",
             "use Linux 6.7 or later",
         ),
     }
@@ -257,20 +264,27 @@ fn pagemap_scan(facts: &Facts) -> Check {
 fn userfaultfd(facts: &Facts) -> Check {
     const NAME: &str = "userfaultfd";
     const LOSS: &str = "`restore --memory-mode lazy` will not work";
-    match facts.userfaultfd {
-        Access::Granted => ok(NAME, "/dev/userfaultfd opens"),
-        _ if facts.unprivileged_userfaultfd => ok(NAME, "vm.unprivileged_userfaultfd is 1"),
-        Access::Denied => degraded(
+    match (&facts.lazy, facts.userfaultfd) {
+        (Ok(()), Access::Granted) => ok(NAME, "/dev/userfaultfd opens"),
+        (Ok(()), _) if facts.unprivileged_userfaultfd => ok(NAME, "vm.unprivileged_userfaultfd is 1"),
+        (Ok(()), _) => ok(NAME, "allowed to this user by CAP_SYS_PTRACE"),
+        (Err(_), Access::Denied) => degraded(
             NAME,
             format!("/dev/userfaultfd may not be opened by this user: {LOSS}"),
             "`sudo chgrp kvm /dev/userfaultfd && sudo chmod 0660 /dev/userfaultfd`",
         ),
-        Access::Absent => degraded(
+        (Err(_), Access::Absent) => degraded(
             NAME,
             format!(
-                "no /dev/userfaultfd (it came with Linux 6.1), and vm.unprivileged_userfaultfd is 0: {LOSS}"
+                "no /dev/userfaultfd (it came with Linux 6.1), no CAP_SYS_PTRACE, and vm.unprivileged_userfaultfd is \
+                 not 1: {LOSS}"
             ),
-            "`sudo sysctl vm.unprivileged_userfaultfd=1`, or use Linux 6.1 or later",
+            "be root, have CAP_SYS_PTRACE, `sudo sysctl vm.unprivileged_userfaultfd=1`, or use Linux 6.1 or later",
+        ),
+        (Err(why), Access::Granted) => degraded(
+            NAME,
+            format!("/dev/userfaultfd opens, but gives none ({why}): {LOSS}"),
+            "see whether a container's seccomp profile forbids it",
         ),
     }
 }

@@ -16,6 +16,7 @@ fn good() -> Facts {
         cpu: CpuFlags { vmx: true, svm: false, hypervisor: false },
         clocksource: Some("tsc".into()),
         userfaultfd: Access::Granted,
+        lazy: Ok(()),
         unprivileged_userfaultfd: false,
         thp: Some("madvise".into()),
         hugepages: 0,
@@ -133,21 +134,41 @@ fn things_that_could_be_better() {
         &["powersave", "cpupower"],
     );
     only(&with(|f| f.cpu.hypervisor = true), "nesting", degraded, &["is a VM itself"]);
-    only(
-        &with(|f| f.userfaultfd = Access::Denied),
-        "userfaultfd",
-        degraded,
-        &["chmod 0660 /dev/userfaultfd"],
-    );
-    only(&with(|f| f.userfaultfd = Access::Absent), "userfaultfd", degraded, &["sysctl vm.unprivileged"]);
-    let by_sysctl = with(|f| {
-        f.userfaultfd = Access::Denied;
-        f.unprivileged_userfaultfd = true;
-    });
-    only(&by_sysctl, "userfaultfd", State::Ok, &["unprivileged"]);
     let old = with(|f| f.kernel = "5.10.0".into());
     assert!(old.can_run);
     assert_eq!(old.checks.iter().filter(|c| c.state == degraded).count(), 2, "kernel and pagemap-scan");
+    let older = with(|f| f.kernel = "5.4.0".into());
+    assert!(older.checks.iter().any(|c| c.name == "kernel" && c.found.contains("5.10")));
+}
+
+#[test]
+fn a_userfaultfd_is_had_in_several_ways() {
+    let lazy = |node, works: Result<(), &str>, sysctl| {
+        with(|f| {
+            f.userfaultfd = node;
+            f.lazy = works.map_err(str::to_owned);
+            f.unprivileged_userfaultfd = sysctl;
+        })
+    };
+    let (name, no) = ("userfaultfd", Err("not permitted"));
+    only(&lazy(Access::Granted, Ok(()), false), name, State::Ok, &["/dev/userfaultfd opens"]);
+    only(&lazy(Access::Absent, Ok(()), true), name, State::Ok, &["vm.unprivileged_userfaultfd is 1"]);
+    // Root on a kernel before 6.1.
+    only(&lazy(Access::Absent, Ok(()), false), name, State::Ok, &["CAP_SYS_PTRACE"]);
+    only(&lazy(Access::Absent, no, false), name, State::Degraded, &["sysctl vm.unprivileged", "6.1"]);
+    // A node that does not open is not passed over, whatever the sysctl says.
+    for sysctl in [false, true] {
+        let denied = lazy(Access::Denied, no, sysctl);
+        only(&denied, name, State::Degraded, &["chmod 0660 /dev/userfaultfd"]);
+    }
+    only(&lazy(Access::Granted, no, false), name, State::Degraded, &["not permitted", "seccomp"]);
+}
+
+#[test]
+fn what_every_vm_needs_is_what_is_asked_for_first() {
+    let required: Vec<_> = caps::all().filter(|c| c.need == caps::Need::Required).map(|c| c.cap as u32).collect();
+    let asked: Vec<_> = vmm::machine::NEEDED.iter().map(|(cap, _)| *cap as u32).collect();
+    assert_eq!(required, asked);
 }
 
 #[test]
@@ -198,14 +219,6 @@ fn facts_are_read_from_what_the_kernel_prints() {
     let groups = "root:x:0:\nkvm:x:108:a,b\nbroken\n";
     assert_eq!(group_name(groups, 108).as_deref(), Some("kvm"));
     assert_eq!(group_name(groups, 1), None);
-}
-
-#[test]
-fn capabilities_have_their_kernel_names() {
-    assert_eq!(caps::name(0), Some("KVM_CAP_IRQCHIP"));
-    assert_eq!(caps::name(60), Some("KVM_CAP_TSC_CONTROL"));
-    assert_eq!(caps::name(208), Some("KVM_CAP_XSAVE2"));
-    assert_eq!(caps::name(9999), None);
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::io;
 
 use vmm::machine::KvmKind;
+use vmm::memory::lazy;
 
 use super::kvm::KvmState;
 
@@ -22,6 +23,8 @@ pub(super) struct Facts {
     pub(super) clocksource: Option<String>,
     /// What opening `/dev/userfaultfd` gives.
     pub(super) userfaultfd: Access,
+    /// Whether a lazy restore gets its userfaultfd, else why not.
+    pub(super) lazy: Result<(), String>,
     /// `vm.unprivileged_userfaultfd`.
     pub(super) unprivileged_userfaultfd: bool,
     /// The chosen word of `transparent_hugepage/enabled`.
@@ -65,6 +68,7 @@ impl Facts {
             cpu: cpu_flags(&fs::read_to_string("/proc/cpuinfo").unwrap_or_default()),
             clocksource: line("/sys/devices/system/clocksource/clocksource0/current_clocksource"),
             userfaultfd: access("/dev/userfaultfd"),
+            lazy: lazy::check().map_err(|why| chain(&why)),
             unprivileged_userfaultfd: line("/proc/sys/vm/unprivileged_userfaultfd").as_deref() == Some("1"),
             thp: line("/sys/kernel/mm/transparent_hugepage/enabled").as_deref().and_then(chosen),
             hugepages: meminfo_field(&meminfo, "HugePages_Total").unwrap_or(0),
@@ -77,6 +81,14 @@ impl Facts {
 
 fn line(path: &str) -> Option<String> {
     fs::read_to_string(path).ok().map(|text| text.trim().to_owned())
+}
+
+/// An error and what it comes from.
+fn chain(error: &dyn std::error::Error) -> String {
+    match error.source() {
+        Some(source) => format!("{error}: {}", chain(source)),
+        None => error.to_string(),
+    }
 }
 
 fn kind() -> Option<KvmKind> {

@@ -33,7 +33,7 @@ pub(super) enum KvmState {
 pub(super) struct Offer {
     /// `KVM_GET_API_VERSION`.
     pub(super) api_version: i32,
-    /// Names of the capabilities of [`caps::ALL`] that are absent.
+    /// Names of the capabilities of [`caps::all`] that are absent.
     pub(super) absent: Vec<&'static str>,
     /// `KVM_CAP_TSC_CONTROL`.
     pub(super) tsc_control: bool,
@@ -49,7 +49,7 @@ impl KvmState {
         match Kvm::new() {
             Ok(kvm) => Self::Open(Offer {
                 api_version: kvm.get_api_version(),
-                absent: caps::ALL.iter().filter(|c| !kvm.check_extension(c.cap)).map(|c| c.name).collect(),
+                absent: caps::all().filter(|c| !kvm.check_extension(c.cap)).map(|c| c.name).collect(),
                 tsc_control: kvm.check_extension(Cap::TscControl),
                 max_vcpus: kvm.get_max_vcpus(),
                 vm_refused: kvm.create_vm().err().map(|errno| errno.to_string()),

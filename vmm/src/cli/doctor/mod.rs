@@ -1,8 +1,8 @@
 //! `rekindle doctor`: what this host can do, and what to change where it cannot.
 //!
 //! Facts are gathered first and judged afterwards, so every judgement can be tested without the host that deserves
-//! it. Of the VMM library only names are used, of kinds of KVM and of capabilities: the doctor must work where the patient
-//! does not.
+//! it. Of the VMM library that is used which says what a VM asks for: kinds of KVM, capabilities, and the userfaultfd of
+//! lazy memory. The doctor must work where the patient does not.
 
 use anyhow::Result;
 

@@ -26,7 +26,10 @@ fn manifest() -> ManifestState {
         host: HostNeedsState {
             cpu_vendor: "AuthenticAMD".into(),
             kvm_kind: "svm".into(),
-            cpuid: vec![CpuidWordState { function: 7, index: 0, register: 1, bits: 0x20 }],
+            cpuid: vec![
+                CpuidWordState { function: 7, index: 0, register: 1, bits: 0x20 },
+                CpuidWordState { function: 1, index: 0, register: 2, bits: 1 << 26 },
+            ],
             kvm_caps: vec![208, 9999],
             tsc_khz: 2_450_000,
             xsave_bytes: 4096,
@@ -88,6 +91,7 @@ needs TSC     2450000 kHz
 needs XSAVE   4096 bytes
 needs caps    KVM_CAP_XSAVE2 9999
 needs CPUID   0x7.0:ebx 0x00000020
+needs CPUID   0x1.0:ecx 0x04000000
 device        --rng
 device        --disk root=/disks/base,overlay,bw=1000/500ms,iops=7/1000ms+70 (8192 bytes)
 device        --net eth0=tap:tap0,mac=02:00:00:00:00:ab,tx-bw=1000/500ms (MTU 1500)
@@ -100,6 +104,10 @@ not its own   the vsock device has socket `/run/v`
 section       vcpu:0           version 1       9000 bytes
 ";
     assert_eq!(human(&view(manifest())), expected);
+    // KVM keeps an area of 4096 bytes where there is no XSAVE, too.
+    let mut without = manifest();
+    without.host.cpuid.truncate(1);
+    assert!(!human(&view(without)).contains("needs XSAVE"));
 }
 
 #[test]

@@ -28,7 +28,7 @@ pub(super) fn human(view: &View) -> String {
         outside,
         sections,
     } = view;
-    let HostView { cpu_vendor, kvm_kind, tsc_khz, xsave_bytes, kvm_caps, cpuid } = host;
+    let HostView { cpu_vendor, kvm_kind, tsc_khz, xsave_bytes, uses_xsave, kvm_caps, cpuid } = host;
     let mut table = Table::default();
     table.row("image", image);
     table.row("id", image_id);
@@ -50,7 +50,10 @@ pub(super) fn human(view: &View) -> String {
     table.row("needs CPU", cpu_vendor);
     table.row("needs KVM", kvm_kind);
     table.row("needs TSC", &format!("{tsc_khz} kHz"));
-    table.row("needs XSAVE", &format!("{xsave_bytes} bytes"));
+    // The area that KVM keeps has 4096 bytes on a host without XSAVE as well.
+    if *uses_xsave {
+        table.row("needs XSAVE", &format!("{xsave_bytes} bytes"));
+    }
     table.row("needs caps", &kvm_caps.join(" "));
     for word in cpuid {
         table.row("needs CPUID", &format!("{} {}", word.word, word.bits));

@@ -91,6 +91,8 @@ pub(super) struct HostView {
     pub(super) kvm_kind: String,
     pub(super) tsc_khz: u32,
     pub(super) xsave_bytes: u32,
+    /// Whether the guest has XSAVE: without it no host needs to.
+    pub(super) uses_xsave: bool,
     /// Names, or numbers for what has no name here.
     pub(super) kvm_caps: Vec<String>,
     pub(super) cpuid: Vec<CpuidView>,
@@ -168,10 +170,17 @@ impl HostView {
             kvm_kind,
             tsc_khz,
             xsave_bytes,
+            uses_xsave: cpuid.iter().any(is_xsave),
             kvm_caps: kvm_caps.into_iter().map(|number| Capability(number).to_string()).collect(),
             cpuid: cpuid.into_iter().map(CpuidView::new).collect(),
         }
     }
+}
+
+/// CPUID.1:ECX.XSAVE[26].
+fn is_xsave(word: &CpuidWordState) -> bool {
+    let CpuidWordState { function, index: _, register, bits } = word;
+    (*function, *register) == (1, 2) && bits >> 26 & 1 == 1
 }
 
 impl CpuidView {
