@@ -1,6 +1,7 @@
 //! Who listens at a path may be a handler of another VMM, or a server of ours that says so.
 
 use std::io::Write;
+use std::os::unix::fs::FileExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::mpsc;
 use std::thread;
@@ -12,7 +13,7 @@ use snapshot_format::pages::{CHUNK_BYTES, ChunkSums, FileOffset, Gpa, PageCount}
 use vm_memory::{Bytes, GuestAddress};
 
 use super::*;
-use crate::memory::Memory;
+use crate::memory::{Image, Memory};
 use crate::sys::page_stub::{self, Taken};
 
 /// Three chunks, of which the one in the middle is zeros.
@@ -30,6 +31,16 @@ fn index() -> MemoryIndex {
     }
     let region = Region::new(Gpa::new(0).unwrap(), pages, FileOffset::new(0).unwrap()).unwrap();
     MemoryIndex::new(vec![region], sums).unwrap()
+}
+
+/// The file, which has a hole in the middle.
+fn here() -> Here {
+    let file = tempfile::tempfile().unwrap();
+    file.set_len(LEN).unwrap();
+    for offset in (0..LEN).step_by(4096).filter(|offset| offset / CHUNK_BYTES != 1) {
+        file.write_all_at(&page_at(offset), offset).unwrap();
+    }
+    Here::File(Arc::new(Image::new(file, index())))
 }
 
 /// Memory that is handed over to whoever listens at a path, which is `serve`. What that gives is sent, and its end of the
@@ -51,7 +62,7 @@ fn served<T: Send + 'static>(
     let options =
         Options { image_id: [0xab; 16], prefetch: true, record: false, timeout: Duration::from_secs(5) };
     let server = Server::connect(path).unwrap();
-    (Memory::lazy(&index(), None, server, &options).unwrap(), told)
+    (Memory::lazy(&index(), here(), server, &options).unwrap(), told)
 }
 
 fn byte(memory: &Memory, at: u64) -> u8 {

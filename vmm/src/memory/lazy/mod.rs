@@ -23,6 +23,7 @@ mod idle_test;
 mod lazy_test;
 
 use std::io;
+use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;

@@ -192,7 +192,7 @@ fn a_container_is_no_raw_disk_unless_a_guest_has_made_it_look_like_one() {
         assert!(matches!(refused, Err(Error::Container { format, .. }) if format == name), "{name}");
         // A disk that a guest has had is its image's, whatever the guest has written to it.
         let state = state_of(&Disk::open(&path, true).unwrap());
-        assert!(Disk::reopen(&state, None).is_ok());
-        assert!(Disk::reopen(&state, Some(&path)).is_ok());
+        assert!(Disk::reopen(&state, None, &PathTrust::All).is_ok());
+        assert!(Disk::reopen(&state, Some(&path), &PathTrust::Named).is_ok());
     }
 }
