@@ -10,6 +10,7 @@ mod clock;
 mod console;
 mod control;
 mod endings;
+mod host_pages;
 mod identity;
 mod lifecycle;
 mod memory;
@@ -26,6 +27,7 @@ fn main() -> ExitCode {
         console::cases(),
         control::cases(),
         endings::cases(),
+        host_pages::cases(),
         identity::cases(),
         bake::cases(),
         balloon::cases(),
