@@ -5,6 +5,7 @@
 //! [`PageServer`] a running `rekindle-pages`, an [`Image`] is a directory that remembers what it was, a [`Scratch`] is a
 //! place that must be left clean, and everything that is waited for has a deadline ([`patience`]).
 
+pub mod host_pages;
 mod huge;
 mod image;
 pub mod leftover;
@@ -18,6 +19,7 @@ mod stall;
 pub mod state;
 mod stream;
 mod suite;
+mod sys;
 pub mod verbs;
 mod vm;
 

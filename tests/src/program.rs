@@ -10,6 +10,7 @@ use std::time::Duration;
 use crate::patience::{self, SOON};
 use crate::scratch::Scratch;
 use crate::stream::Stream;
+use crate::sys;
 use crate::vm::Vm;
 
 /// A program under test: what a variable names, which whoever sets it has built; else a release build of this workspace,
@@ -113,6 +114,7 @@ pub struct Launch {
     stdin: Option<File>,
     stdout: Option<File>,
     directory: Option<PathBuf>,
+    is_merged: bool,
 }
 
 impl Launch {
@@ -128,7 +130,7 @@ impl Launch {
 
     fn of(program: &'static Program) -> Self {
         let (wrapper, args, env) = (Vec::new(), Vec::new(), Vec::new());
-        Self { program, wrapper, args, env, stdin: None, stdout: None, directory: None }
+        Self { program, wrapper, args, env, stdin: None, stdout: None, directory: None, is_merged: false }
     }
 
     /// And these.
@@ -180,6 +182,13 @@ impl Launch {
         self
     }
 
+    /// With memory that KSM may merge.
+    #[must_use]
+    pub fn merged(mut self) -> Self {
+        self.is_merged = true;
+        self
+    }
+
     /// Starts it as a VM.
     #[track_caller]
     pub fn vm(self) -> Vm {
@@ -224,7 +233,7 @@ impl Launch {
     /// Starts the process.
     #[track_caller]
     pub(crate) fn spawn(self) -> Child {
-        let Self { program, wrapper, args, env, stdin, stdout, directory } = self;
+        let Self { program, wrapper, args, env, stdin, stdout, directory, is_merged } = self;
         let words: Vec<OsString> = wrapper.into_iter().chain([program.path().into()]).chain(args).collect();
         let mut command = Command::new(&words[0]);
         command.args(&words[1..]).envs(env).env_remove("REKINDLE_LOG");
@@ -233,6 +242,9 @@ impl Launch {
         command.stderr(Stdio::piped());
         if let Some(directory) = directory {
             command.current_dir(directory);
+        }
+        if is_merged {
+            sys::let_merge(&mut command);
         }
         command.spawn().unwrap_or_else(|e| panic!("cannot start {words:?}: {e}"))
     }

@@ -8,8 +8,8 @@ use std::sync::{Mutex, PoisonError};
 use libtest_mimic::{Arguments, Completion, Trial};
 
 use crate::huge::HugePages;
-use crate::patience;
 use crate::stall::Stall;
+use crate::{host_pages, patience};
 
 /// What a case needs of the host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +30,10 @@ pub enum Need {
     Userfaultfd,
     /// Root, and room for huge pages of 2 MiB.
     HugePages,
+    /// Huge pages for who asks.
+    TransparentHugePages,
+    /// Root, and KSM for whole programs.
+    Ksm,
 }
 
 /// Where the stock kernels are, if anybody fetched them.
@@ -54,6 +58,8 @@ impl Need {
             Self::HugePages => HugePages::reserve(1).is_none().then(|| {
                 "no huge pages of 2 MiB can be reserved: needs root, and memory in one piece".to_owned()
             }),
+            Self::TransparentHugePages => host_pages::no_huge_pages(),
+            Self::Ksm => host_pages::Merging::missing(),
             Self::OtherUser => {
                 let works = succeeds(&["setpriv", "--reuid", "65534", "--clear-groups", "true"]);
                 (!works).then(|| "needs root, to become somebody else".to_owned())

@@ -12,6 +12,7 @@ mod control;
 mod demo;
 mod documents;
 mod endings;
+mod host_pages;
 mod identity;
 mod lifecycle;
 mod memory;
@@ -30,6 +31,7 @@ fn main() -> ExitCode {
         documents::cases(),
         demo::cases(),
         endings::cases(),
+        host_pages::cases(),
         identity::cases(),
         bake::cases(),
         balloon::cases(),

@@ -15,12 +15,26 @@ pub use given_back::give_back;
 pub use image::Image;
 pub use mapping::{Memory, OwnPages, OwnRun};
 
-use vm_memory::GuestRegionCollection;
+use vm_memory::{Bytes, GuestAddress, GuestRegionCollection, MemoryRegionAddress};
 
+use crate::sys::pagemap;
+use crate::sys::ram::HUGE;
 pub use crate::sys::ram::RamRegion;
 
 /// The guest's physical memory as devices see it.
 pub type GuestRam = GuestRegionCollection<RamRegion>;
+
+/// Whether a byte of memory that was asked for in huge pages comes in one.
+///
+/// # Errors
+/// There is no memory, or the kernel does not say what came.
+pub fn can_have_huge_page() -> std::io::Result<bool> {
+    let region = RamRegion::anonymous(GuestAddress(0), HUGE)?;
+    region.ask_for_huge_pages(&(0..HUGE));
+    region.write_obj(1_u8, MemoryRegionAddress(0)).map_err(std::io::Error::other)?;
+    let own = pagemap::private_pages(region.host_address(), HUGE)?;
+    Ok(own.data.iter().map(|pages| pages.len()).sum::<usize>() == HUGE)
+}
 
 /// Zeroed memory at these addresses, for tests of what is written to it.
 #[cfg(test)]

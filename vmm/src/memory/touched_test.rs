@@ -7,6 +7,7 @@ use vm_memory::{Bytes, GuestAddress};
 
 use super::*;
 use crate::memory::{Image, Memory};
+use crate::sys::page_tricks::{Advice, Merging, advise};
 
 fn memory() -> Memory {
     let pages = PageCount::from_bytes(256 * PAGE_BYTES).unwrap();
@@ -57,4 +58,21 @@ fn a_watch_ends_when_it_is_told_or_in_time() {
         })
         .unwrap();
     assert!(start.elapsed() >= Duration::from_millis(20) && start.elapsed() < Duration::from_secs(5));
+}
+
+/// KSM puts the kernel's zero page where a guest has written zeros, which is no sign that it has only read.
+#[test]
+fn a_page_that_was_zeroed_and_merged_was_written() {
+    let memory = memory();
+    let mut touched = memory.watch_touches().unwrap();
+    memory.ram().write_slice(&[0; PAGE], GuestAddress(7 * PAGE_BYTES)).unwrap();
+    touched.look().unwrap();
+    let region = memory.region(0).unwrap();
+    // Without KSM nothing happens to the page.
+    if let Some(merging) = Merging::start() {
+        assert!(advise(region, &(0..256 * PAGE), Advice::Mergeable));
+        merging.finish_pass();
+    }
+    let runs = touched.runs().unwrap();
+    assert!(runs.contains(&Run { first: 7, pages: 1, written: true }), "{runs:?}");
 }

@@ -420,3 +420,7 @@ impl GuestMemoryRegion for RamRegion {
 }
 
 impl GuestMemoryRegionBytes for RamRegion {}
+
+#[cfg(test)]
+#[path = "ram_test.rs"]
+mod ram_test;

@@ -291,17 +291,26 @@ fn userfaultfd(facts: &Facts) -> Check {
 
 fn transparent_hugepages(facts: &Facts) -> Check {
     const NAME: &str = "transparent-hugepages";
-    match facts.thp.as_deref() {
-        Some(word @ ("always" | "madvise")) => ok(NAME, word),
-        other => degraded(
-            NAME,
-            format!(
-                "{}: a booted guest's memory comes in 4 KiB pages, so it runs slower",
-                other.unwrap_or("absent")
-            ),
-            "`echo madvise | sudo tee /sys/kernel/mm/transparent_hugepage/enabled`",
-        ),
+    const LOSS: &str = "a booted guest's memory comes in 4 KiB pages, so it runs slower";
+    let word = match facts.thp.as_deref() {
+        Some(word @ ("always" | "madvise")) => word,
+        other => {
+            return degraded(
+                NAME,
+                format!("{}: {LOSS}", other.unwrap_or("absent")),
+                "`echo madvise | sudo tee /sys/kernel/mm/transparent_hugepage/enabled`",
+            );
+        }
+    };
+    if !facts.thp_allowed {
+        let found = format!("{word}, but taken from this process: {LOSS}");
+        return degraded(NAME, found, "start it by something that does not set PR_SET_THP_DISABLE");
     }
+    if !facts.thp_had {
+        let found = format!("{word}, but none was to be had: {LOSS}");
+        return degraded(NAME, found, "free memory, or `echo 1 | sudo tee /proc/sys/vm/compact_memory`");
+    }
+    ok(NAME, format!("{word}; booted guests ask for them, and one was to be had"))
 }
 
 fn hugepages(facts: &Facts) -> Check {

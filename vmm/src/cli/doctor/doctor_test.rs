@@ -2,7 +2,7 @@
 
 use super::caps;
 use super::checks::{Report, State, examine};
-use super::facts::{Access, CpuFlags, Facts, chosen, cpu_flags, meminfo_field, version};
+use super::facts::{Access, CpuFlags, Facts, chosen, cpu_flags, meminfo_field, thp_allowed, version};
 use super::kvm::{KvmState, Offer, group_name};
 use super::render::human;
 use vmm::machine::KvmKind;
@@ -19,6 +19,8 @@ fn good() -> Facts {
         lazy: Ok(()),
         unprivileged_userfaultfd: false,
         thp: Some("madvise".into()),
+        thp_allowed: true,
+        thp_had: true,
         hugepages: 0,
         overcommit: Some("0".into()),
         swap_used_kib: 0,
@@ -125,6 +127,13 @@ fn things_that_could_be_better() {
     only(&with(|f| f.clocksource = Some("hpet".into())), "clocksource", degraded, &["hpet"]);
     only(&with(|f| f.thp = Some("never".into())), "transparent-hugepages", degraded, &["never", "madvise"]);
     only(&with(|f| f.thp = None), "transparent-hugepages", degraded, &["absent"]);
+    only(
+        &with(|f| f.thp_allowed = false),
+        "transparent-hugepages",
+        degraded,
+        &["madvise", "PR_SET_THP_DISABLE"],
+    );
+    only(&with(|f| f.thp_had = false), "transparent-hugepages", degraded, &["madvise", "compact_memory"]);
     only(&with(|f| f.overcommit = Some("2".into())), "overcommit", degraded, &["vm.overcommit_memory=0"]);
     only(&with(|f| f.swap_used_kib = 1), "swap", degraded, &["1 MiB in use"]);
     only(
@@ -209,6 +218,8 @@ fn facts_are_read_from_what_the_kernel_prints() {
     assert_eq!(chosen("always [madvise] never").as_deref(), Some("madvise"));
     assert_eq!(chosen("always madvise"), None);
     assert_eq!(chosen("[x"), None);
+    assert!(thp_allowed("Threads:\t1\nTHP_enabled:\t1\n") && thp_allowed("Threads:\t1\n"));
+    assert!(!thp_allowed("Threads:\t1\nTHP_enabled:\t0\n"));
     let meminfo = "SwapTotal:       8 kB\nHugePages_Total:   3\nBroken: x kB\n";
     assert_eq!(meminfo_field(meminfo, "SwapTotal"), Some(8));
     assert_eq!(meminfo_field(meminfo, "HugePages_Total"), Some(3));

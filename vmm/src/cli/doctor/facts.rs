@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::io;
 
 use vmm::machine::KvmKind;
+use vmm::memory;
 use vmm::memory::lazy;
 
 use super::kvm::KvmState;
@@ -27,8 +28,12 @@ pub(super) struct Facts {
     pub(super) lazy: Result<(), String>,
     /// `vm.unprivileged_userfaultfd`.
     pub(super) unprivileged_userfaultfd: bool,
-    /// The chosen word of `transparent_hugepage/enabled`.
+    /// The chosen word of `transparent_hugepage/enabled`, or of the setting for pages of 2 MiB where that says otherwise.
     pub(super) thp: Option<String>,
+    /// Whether this process may have huge pages: whoever has started it can take that away (`PR_SET_THP_DISABLE`).
+    pub(super) thp_allowed: bool,
+    /// Whether one was to be had.
+    pub(super) thp_had: bool,
     /// Huge pages that are set aside, of the default size.
     pub(super) hugepages: u64,
     /// `vm.overcommit_memory`.
@@ -70,13 +75,28 @@ impl Facts {
             userfaultfd: access("/dev/userfaultfd"),
             lazy: lazy::check().map_err(|why| chain(&why)),
             unprivileged_userfaultfd: line("/proc/sys/vm/unprivileged_userfaultfd").as_deref() == Some("1"),
-            thp: line("/sys/kernel/mm/transparent_hugepage/enabled").as_deref().and_then(chosen),
+            thp: thp(),
+            thp_allowed: thp_allowed(&fs::read_to_string("/proc/self/status").unwrap_or_default()),
+            thp_had: memory::can_have_huge_page().unwrap_or(false),
             hugepages: meminfo_field(&meminfo, "HugePages_Total").unwrap_or(0),
             overcommit: line("/proc/sys/vm/overcommit_memory"),
             swap_used_kib: swap("SwapTotal").saturating_sub(swap("SwapFree")),
             governor: line("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
         }
     }
+}
+
+/// Linux 6.8 has a setting for each size, which may leave it to the one for all.
+fn thp() -> Option<String> {
+    let word =
+        |path: &str| line(&format!("/sys/kernel/mm/transparent_hugepage/{path}")).as_deref().and_then(chosen);
+    let own = word("hugepages-2048kB/enabled").filter(|word| word != "inherit");
+    own.or_else(|| word("enabled"))
+}
+
+/// By `/proc/self/status`, which says it since Linux 5.0.
+pub(super) fn thp_allowed(status: &str) -> bool {
+    status.lines().find_map(|l| l.strip_prefix("THP_enabled:")).is_none_or(|value| value.trim() != "0")
 }
 
 fn line(path: &str) -> Option<String> {
