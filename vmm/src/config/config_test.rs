@@ -180,7 +180,11 @@ fn who_delivers_memory() {
     assert_eq!(config(None, None).unwrap(), MemoryConfig::AsKept);
     assert_eq!(MemoryConfig::AsKept.of_image(false), MemoryConfig::Mmap);
     assert_eq!(MemoryConfig::AsKept.of_image(true), lazy(None), "a packed image cannot be mapped");
-    assert_eq!(MemoryConfig::Mmap.of_image(true), MemoryConfig::Mmap, "and what was asked for is not changed");
+    assert_eq!(
+        MemoryConfig::Mmap.of_image(true),
+        MemoryConfig::Mmap,
+        "and what was asked for is not changed"
+    );
     assert_eq!(config(Some(MemoryMode::Lazy), None).unwrap(), lazy(None));
     assert_eq!(config(None, Some("s")).unwrap(), lazy(Some("s")), "--pages implies it");
     assert_eq!(config(Some(MemoryMode::Lazy), Some("s")).unwrap(), lazy(Some("s")));
