@@ -97,12 +97,12 @@ fn a_restored_guest_waits_to_be_resumed_if_asked_to() {
         let mut vm = restore().vm();
         vm.serves();
         assert_eq!(state(&vm), "Paused");
-        vm.send("echo patience");
-        std::thread::sleep(Duration::from_millis(100));
-        assert_eq!(vm.stdout.text(), "", "{mode}: it runs");
         // What is paused can be saved, and what was saved is the same guest.
         let again = verbs::snapshot(&vm, here.path(format!("again-{mode}")));
         assert_eq!(state(&vm), "Paused");
+        vm.send("echo patience");
+        std::thread::sleep(Duration::from_millis(100));
+        assert_eq!(vm.stdout.text(), "", "{mode}: it runs");
         verbs::resume(&vm).ok();
         vm.expect("ok patience\n");
         assert_eq!(vm.ask("verify"), "ok verified 8 MiB seed 1");
