@@ -84,6 +84,6 @@ fn pieces_without_number_go_back() {
         assert_eq!(give_back(&ram, piece..piece + 4096).unwrap(), 4096);
     }
     assert!(region.taken_back().len() < PIECES, "there is a limit");
-    assert_eq!(map.private(region.host_address(), len).unwrap(), [], "and no page is left");
+    assert!(map.private(region.host_address(), len).unwrap().is_empty(), "and no page is left");
     assert_eq!([byte(&ram, 8 << 20), byte(&ram, (8 << 20) + len as u64 - 8192)], [0, 7]);
 }

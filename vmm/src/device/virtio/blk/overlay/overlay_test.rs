@@ -280,7 +280,7 @@ fn a_second_copy_is_the_first() {
 fn a_flush_of_what_no_crash_survives_is_answered() {
     let (rig, _) = Rig::new();
     let mut overlay = rig.overlay(None);
-    let (pipe, _end) = std::io::pipe().unwrap();
+    let (pipe, _end) = io::pipe().unwrap();
     overlay.own.file = Arc::new(File::from(std::os::fd::OwnedFd::from(pipe)));
     let storage = super::super::Storage::Overlay(overlay);
     storage.flush().unwrap();
