@@ -15,6 +15,7 @@ pub(crate) fn cases() -> Vec<Case> {
         KVM,
         [
             a_disk_that_is_in_use_is_left_alone,
+            a_container_is_no_disk_unless_a_guest_has_written_its_header,
             a_disk_that_is_not_what_it_was_is_named_at_a_restore,
             another_file_is_given_only_for_a_disk_that_there_is,
             a_base_that_is_not_what_it_was_is_named_at_a_restore,
@@ -91,6 +92,32 @@ fn a_disk_that_is_in_use_is_left_alone() {
     second.expect("spark: ready\n");
     second.stop();
     reader.stop();
+}
+
+fn a_container_is_no_disk_unless_a_guest_has_written_its_header() {
+    let here = Scratch::new();
+    let path = here.path("disk");
+    let mut bytes = vec![0; 4096];
+    bytes[..8].copy_from_slice(b"QFI\xfb\0\0\0\x03");
+    std::fs::write(&path, &bytes).expect("a scratch directory can be written");
+    for more in ["", ",readonly", ",overlay"] {
+        let says = &["begins as a qcow2 file does", "qemu-img convert -O raw", "format=raw"];
+        rekindle(["boot", "--disk", &root(&path, more)]).fails(1, says);
+    }
+    // As if the guest had written it: its image comes back as any other does.
+    let options = ["--memory", "32M", "--disk", &root(&path, ",format=raw")];
+    let image = Image::bake(here.path("image"), &options);
+    let copy = here.path("copy");
+    std::fs::copy(&path, &copy).expect("a disk can be copied");
+    for instead in [None, Some(root(&copy, ""))] {
+        let mut restore = Launch::new(["restore".as_ref(), image.path().as_os_str()]);
+        if let Some(disk) = &instead {
+            restore = restore.args(["--disk", disk]);
+        }
+        let mut vm = restore.vm();
+        assert_eq!(vm.ask("echo alive"), "ok alive");
+        vm.stop();
+    }
 }
 
 fn a_disk_that_is_not_what_it_was_is_named_at_a_restore() {
