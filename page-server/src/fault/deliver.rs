@@ -579,7 +579,8 @@ impl Deliverer {
     /// # Errors
     /// The VM is gone.
     pub(crate) fn deliver_rest(&mut self) -> Result<bool, Ended> {
-        let regions: Vec<(u64, u64)> = self.space.regions().map(|region| (region.offset, region.len)).collect();
+        let regions: Vec<(u64, u64)> =
+            self.space.regions().map(|region| (region.offset, region.len)).collect();
         let mut is_whole = true;
         for (offset, len) in regions {
             match self.ahead(offset, len, trace::Cause::Drain) {

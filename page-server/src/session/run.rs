@@ -134,7 +134,11 @@ impl Session {
     }
 
     /// Waits until something happens, for as long as `limit`.
-    pub(super) fn wait(&mut self, stop: Option<&impl AsFd>, limit: Option<Duration>) -> Result<Wanted, Ended> {
+    pub(super) fn wait(
+        &mut self,
+        stop: Option<&impl AsFd>,
+        limit: Option<Duration>,
+    ) -> Result<Wanted, Ended> {
         let limit = limit.and_then(|limit| Timespec::try_from(limit).ok());
         let mut watched = Vec::with_capacity(3);
         watched.push(PollFd::new(&self.socket, PollFlags::IN));

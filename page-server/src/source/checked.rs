@@ -141,7 +141,8 @@ impl<S: PageSource> Checked<S> {
         for (page, bytes) in (first..).zip(buffer.as_chunks::<{ PAGE_BYTES as usize }>().0) {
             let (stated, computed) = (known.sum(page % CHUNK_PAGES), page_sum(page, bytes));
             if stated != computed {
-                let how = format!("checksum {computed:#018x}, it was {stated:#018x} when its chunk was verified");
+                let how =
+                    format!("checksum {computed:#018x}, it was {stated:#018x} when its chunk was verified");
                 return Err(Error::Damaged { what: self.what.clone(), offset: page * PAGE_BYTES, how });
             }
         }

@@ -34,13 +34,7 @@ fn option<T: Copy>(socket: BorrowedFd<'_>, name: libc::c_int, mut value: T) -> i
     // SAFETY: the kernel writes at most `len` bytes to `value`, which is so long, and the length to `len`; any bytes are
     // integers.
     let done = unsafe {
-        libc::getsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_SOCKET,
-            name,
-            (&raw mut value).cast(),
-            &raw mut len,
-        )
+        libc::getsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, name, (&raw mut value).cast(), &raw mut len)
     };
     if done == 0 { Ok(value) } else { Err(io::Error::last_os_error()) }
 }

@@ -110,7 +110,8 @@ impl Memory {
         };
         let regions = placement.iter().zip(&zeros).map(map).collect::<Result<Vec<_>, _>>()?;
         let ram = GuestRam::from_regions(regions).map_err(Error::Regions)?;
-        let lazy = Lazy::start(ram.clone(), placement.clone(), uffd, later, server, options).map_err(Error::Lazy)?;
+        let lazy =
+            Lazy::start(ram.clone(), placement.clone(), uffd, later, server, options).map_err(Error::Lazy)?;
         Ok(Self { backing: Backing::Lazy(lazy, file), ram, placement })
     }
 

@@ -56,7 +56,9 @@ impl Taken {
         for mapping in &self.handshake.mappings {
             let from = &memory[mapping.offset as usize..][..mapping.len as usize];
             // SAFETY: fills pages that the VMM has registered for that, or fails.
-            unsafe { self.uffd.copy(from.as_ptr().cast(), mapping.address as *mut c_void, from.len(), true) }?;
+            unsafe {
+                self.uffd.copy(from.as_ptr().cast(), mapping.address as *mut c_void, from.len(), true)
+            }?;
         }
         Ok(())
     }

@@ -6,9 +6,9 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Instant;
 
+use snapshot_format::MemoryIndex;
 use snapshot_format::handoff::FromServer;
 use snapshot_format::pages::{CHUNK_BYTES, ChunkSums, FileOffset, Gpa, PageCount};
-use snapshot_format::MemoryIndex;
 use vm_memory::{Bytes, GuestAddress};
 
 use super::*;
