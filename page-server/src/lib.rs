@@ -9,6 +9,7 @@
 //! Knows images and userfaultfds, and nothing of KVM or of the VMM: what the two say to each other is
 //! [`snapshot_format::handoff`], and `PROTOCOL.md` says what each does when the other misbehaves.
 
+pub mod endpoint;
 pub mod exporter;
 pub mod fault;
 pub mod image;

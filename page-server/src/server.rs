@@ -1,11 +1,12 @@
 //! Many VMs at once: a listening socket, a thread for each session, an orderly end.
 //!
-//! A connection costs a thread only while there are fewer than [`Config::max_sessions`]; what comes beyond is closed at
-//! once. When the server is to end it takes no further VMs, delivers to each of its own every page that is missing, and
+//! A connection costs a thread only while there are fewer than [`Config::max_sessions`]; what comes beyond stays in the
+//! socket's queue until there is room: a VM of another make would not come again, and would wait for ever. When the server
+//! is to end it takes those who have connected already and no others, delivers to each VM every page that is missing, and
 //! then goes.
 
 use std::io;
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
@@ -16,9 +17,9 @@ use rustix::fd::OwnedFd;
 use rustix::io::Errno;
 use rustix::net::sockopt;
 
+use crate::endpoint::{Endpoint, Images, Retired};
 use crate::image::Served;
 use crate::session::{self, End, Options, Session};
-use crate::socket::Socket;
 use crate::stats::Metrics;
 use crate::sys::signals::{self, EndSignals};
 
@@ -76,7 +77,10 @@ struct Losses {
 
 /// The signals that ask the server to end, watched.
 #[derive(Debug)]
-pub struct Signals(EndSignals);
+pub struct Signals {
+    end: EndSignals,
+    reload: Option<EndSignals>,
+}
 
 impl Signals {
     /// Call in the first thread before any other is started.
@@ -84,18 +88,30 @@ impl Signals {
     /// # Errors
     /// The system has no descriptor for it.
     pub fn watch() -> Result<Self, Error> {
-        EndSignals::watch().map(Self).map_err(Error::SetUp)
+        let end = EndSignals::watch().map_err(Error::SetUp)?;
+        Ok(Self { end, reload: None })
+    }
+
+    /// SIGHUP as well, which asks for the list of what is served to be read again. Call as [`Self::watch`].
+    ///
+    /// # Errors
+    /// The system has no descriptor for it.
+    pub fn with_reload(self) -> Result<Self, Error> {
+        let reload = EndSignals::watch_hang_ups().map_err(Error::SetUp)?;
+        Ok(Self { reload: Some(reload), ..self })
     }
 }
 
 /// What the threads of a server share.
 struct Shared {
-    served: Vec<Arc<Served>>,
     metrics: Metrics,
     options: Options,
     /// Readable once the server is to end, for all who look.
     stop: OwnedFd,
     sessions: AtomicUsize,
+    max_sessions: usize,
+    /// Readable once a session has ended since it was last read.
+    room: OwnedFd,
     /// Notified whenever a session ends.
     ended: (Mutex<()>, Condvar),
     next: AtomicU64,
@@ -104,84 +120,120 @@ struct Shared {
     lost: Mutex<Losses>,
 }
 
-/// Serves `images` to whoever connects to `socket`, until a signal comes; then drains.
+/// Changes what is served, as whatever lists it says by now; gives the endpoints that are not wanted any more.
+pub type Reload<'a> = dyn FnMut(&mut Vec<Endpoint>) -> Vec<Endpoint> + 'a;
+
+/// Serves what is at each of `endpoints` to whoever connects there, until a signal comes; then drains. SIGHUP, if it is
+/// watched, has `reload` called.
 ///
 /// # Errors
-/// Connections cannot be waited for, or draining took too long.
+/// Connections cannot be waited for, draining took too long, or a page was lost meanwhile.
 pub fn run(
-    socket: Socket,
-    images: Vec<Arc<Served>>,
+    mut endpoints: Vec<Endpoint>,
     config: Config,
     metrics: Metrics,
     signals: &mut Signals,
+    reload: &mut Reload<'_>,
 ) -> Result<(), Error> {
     let Config { max_sessions, drain, session } = config;
-    let stop = eventfd(0, EventfdFlags::CLOEXEC).map_err(|errno| Error::SetUp(errno.into()))?;
+    let event = |flags| eventfd(0, EventfdFlags::CLOEXEC | flags).map_err(|errno| Error::SetUp(errno.into()));
     let shared = Arc::new(Shared {
-        served: images,
         metrics,
         options: session,
-        stop,
+        stop: event(EventfdFlags::empty())?,
         sessions: AtomicUsize::new(0),
+        max_sessions,
+        room: event(EventfdFlags::NONBLOCK)?,
         ended: Default::default(),
         next: AtomicU64::new(1),
         ending: AtomicBool::new(false),
         lost: Mutex::default(),
     });
-    tracing::info!(images = shared.served.len(), "listening on `{}`", socket.path().display());
-    while !wait(&socket, signals)? {
-        accept(&socket, max_sessions, &shared)?;
+    endpoints.iter().for_each(tell);
+    let mut retired: Vec<Retired> = Vec::new();
+    loop {
+        shared.take_rest(&mut retired);
+        match wait(&endpoints, signals, &shared)? {
+            Happened::End => break,
+            Happened::Reload => {
+                let removed = reload(&mut endpoints);
+                retired.extend(give_up(removed)?);
+            }
+            Happened::Connected => {
+                for endpoint in &endpoints {
+                    accept(endpoint.listener(), endpoint.shared_images(), &shared)?;
+                }
+            }
+        }
     }
-    // Nobody connects any more: whoever tries is told so by the system, and may find the next server there.
-    drop(socket);
     shared.ending.store(true, Ordering::SeqCst);
+    // Whoever connects from here on is told so by the system, and may find the next server there.
+    retired.extend(give_up(endpoints)?);
     rustix::io::write(&shared.stop, &1_u64.to_ne_bytes()).map_err(|errno| Error::SetUp(errno.into()))?;
-    shared.wait_for_sessions(drain, signals)
+    shared.wait_for_sessions(drain, signals, retired)
 }
 
-/// Waits for a connection or a signal; says whether it was a signal.
-fn wait(socket: &Socket, signals: &mut Signals) -> Result<bool, Error> {
+fn tell(endpoint: &Endpoint) {
+    tracing::info!(images = endpoint.images().len(), "listening on `{}`", endpoint.path().display());
+}
+
+fn give_up(endpoints: Vec<Endpoint>) -> Result<Vec<Retired>, Error> {
+    endpoints.into_iter().map(|endpoint| endpoint.retire().map_err(Error::SetUp)).collect()
+}
+
+/// What a server wakes for.
+enum Happened {
+    /// It is to end.
+    End,
+    /// It is to look what it serves.
+    Reload,
+    /// Somebody has connected, or there is room for whoever has.
+    Connected,
+}
+
+/// Waits for a signal, or for a connection that there is room for.
+fn wait(endpoints: &[Endpoint], signals: &mut Signals, shared: &Shared) -> Result<Happened, Error> {
     loop {
         let mut watched =
-            [PollFd::new(socket.listener(), PollFlags::IN), PollFd::new(&signals.0, PollFlags::IN)];
+            vec![PollFd::new(&signals.end, PollFlags::IN), PollFd::new(&shared.room, PollFlags::IN)];
+        let reload = signals.reload.as_ref();
+        watched.extend(reload.map(|reload| PollFd::new(reload, PollFlags::IN)));
+        if shared.has_room() {
+            watched.extend(endpoints.iter().map(|at| PollFd::new(at.listener(), PollFlags::IN)));
+        }
         match poll(&mut watched, None) {
             Err(Errno::INTR) => continue,
             polled => polled.map_err(|errno| Error::Wait(errno.into()))?,
         };
-        let [connected, signalled] = watched.map(|watched| !watched.revents().is_empty());
-        if signalled && signals.0.take() {
-            return Ok(true);
+        let happened: Vec<bool> = watched.iter().map(|watched| !watched.revents().is_empty()).collect();
+        drop(watched);
+        if happened[0] && signals.end.take() {
+            return Ok(Happened::End);
         }
-        if connected {
-            return Ok(false);
+        if signals.reload.as_mut().is_some_and(EndSignals::take) {
+            return Ok(Happened::Reload);
+        }
+        if happened[1] {
+            let _ = rustix::io::read(&shared.room, &mut [0; 8]);
+        }
+        if happened[1..].contains(&true) {
+            return Ok(Happened::Connected);
         }
     }
 }
 
-/// Takes one connection, and gives it a thread if there is one to be had.
-fn accept(socket: &Socket, max_sessions: usize, shared: &Arc<Shared>) -> Result<(), Error> {
-    let stream = match socket.listener().accept() {
-        Ok((stream, _)) => stream,
-        Err(error) => return passing(error),
-    };
-    if shared.sessions.fetch_add(1, Ordering::SeqCst) >= max_sessions {
-        shared.leave();
-        shared.metrics.refused.inc();
-        tracing::warn!(max_sessions, "a VM is turned away: there are as many as there may be");
+/// Takes one connection, if there is one and room for it, and gives it a thread.
+fn accept(listener: &UnixListener, images: &Images, shared: &Arc<Shared>) -> Result<(), Error> {
+    if !shared.has_room() {
         return Ok(());
     }
-    let of_thread = Arc::clone(shared);
-    let started = thread::Builder::new().name("session".to_owned()).spawn(move || {
-        signals::block_all();
-        of_thread.serve(stream);
-        of_thread.leave();
-    });
-    if let Err(error) = started {
-        shared.leave();
-        shared.metrics.refused.inc();
-        tracing::warn!(%error, "a VM is turned away: there is no thread for it");
+    match listener.accept() {
+        Ok((stream, _)) => {
+            shared.start(stream, Arc::clone(images));
+            Ok(())
+        }
+        Err(error) => passing(error),
     }
-    Ok(())
 }
 
 /// What accepting may fail by without the server's having to end: a peer that left, a lack that passes.
@@ -200,7 +252,54 @@ fn passing(error: io::Error) -> Result<(), Error> {
 }
 
 impl Shared {
-    fn serve(&self, stream: UnixStream) {
+    fn has_room(&self) -> bool {
+        self.sessions.load(Ordering::SeqCst) < self.max_sessions
+    }
+
+    /// Takes those who had connected to sockets that were given up, as far as there is room; forgets the sockets that
+    /// have none left.
+    fn take_rest(self: &Arc<Self>, retired: &mut Vec<Retired>) {
+        while self.has_room() {
+            let Some(last) = retired.last() else { return };
+            match last.next() {
+                Some((stream, images)) => self.start(stream, images),
+                None => drop(retired.pop()),
+            }
+        }
+    }
+
+    /// Serves a connection on a thread of its own.
+    fn start(self: &Arc<Self>, stream: UnixStream, images: Images) {
+        self.sessions.fetch_add(1, Ordering::SeqCst);
+        // Where there is no thread, the connection is still wanted here.
+        let stream = Arc::new(Mutex::new(Some(stream)));
+        let (of_thread, its_stream) = (Arc::clone(self), Arc::clone(&stream));
+        let started = thread::Builder::new().name("session".to_owned()).spawn(move || {
+            signals::block_all();
+            let stream = its_stream.lock().unwrap_or_else(PoisonError::into_inner).take();
+            if let Some(stream) = stream {
+                of_thread.serve(stream, &images);
+            }
+            of_thread.leave();
+        });
+        if let Err(error) = started {
+            tracing::warn!(%error, "a VM is turned away: there is no thread for it");
+            if let Some(stream) = stream.lock().unwrap_or_else(PoisonError::into_inner).take() {
+                self.turn_away(stream);
+            }
+            self.leave();
+        }
+    }
+
+    /// One of ours looks for another server. Any other does not, and must not wait for memory that nobody fills.
+    fn turn_away(&self, stream: UnixStream) {
+        /// Whoever has connected to be served has said so.
+        const PATIENCE: Duration = Duration::from_millis(200);
+        self.metrics.refused.inc();
+        session::turn_away(stream, PATIENCE);
+    }
+
+    fn serve(&self, stream: UnixStream, images: &[Arc<Served>]) {
         let name = self.next.fetch_add(1, Ordering::Relaxed).to_string();
         let pid = sockopt::socket_peercred(&stream).map_or(0, |peer| peer.pid.as_raw_nonzero().get());
         let received = match session::receive(stream, self.options.handshake) {
@@ -208,7 +307,7 @@ impl Shared {
             Err(error) => return self.refuse(pid, &error),
         };
         let stats = self.metrics.of_session(&name);
-        match Session::new(received, &self.served, &self.options, stats.clone()) {
+        match Session::new(received, images, &self.options, stats.clone()) {
             Ok(session) => {
                 self.metrics.accepted.inc();
                 self.metrics.sessions.inc();
@@ -252,31 +351,44 @@ impl Shared {
 
     fn leave(&self) {
         self.sessions.fetch_sub(1, Ordering::SeqCst);
+        // Fails only if it is full, and then it is readable.
+        let _ = rustix::io::write(&self.room, &1_u64.to_ne_bytes());
         let _guard = self.ended.0.lock().unwrap_or_else(PoisonError::into_inner);
         self.ended.1.notify_all();
     }
 
-    /// Waits until no session is left. A second signal, or the limit, ends the wait.
-    fn wait_for_sessions(&self, limit: Duration, signals: &mut Signals) -> Result<(), Error> {
+    /// Waits until no session is left, and nobody who could still become one. A second signal, or the limit, ends the wait.
+    fn wait_for_sessions(
+        self: &Arc<Self>,
+        limit: Duration,
+        signals: &mut Signals,
+        mut retired: Vec<Retired>,
+    ) -> Result<(), Error> {
         /// How often a second signal is looked for.
         const LOOK: Duration = Duration::from_millis(100);
         let start = Instant::now();
         // None that the clock knows is none at all.
         let deadline = start.checked_add(limit);
-        let mut guard = self.ended.0.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
+            self.take_rest(&mut retired);
+            let guard = self.ended.0.lock().unwrap_or_else(PoisonError::into_inner);
             let left = self.sessions.load(Ordering::SeqCst);
-            if left == 0 {
+            if left == 0 && retired.is_empty() {
                 return self.verdict();
             }
             let is_late = deadline.is_some_and(|deadline| Instant::now() >= deadline);
-            if is_late || signals.0.take() {
+            if is_late || signals.end.take() {
+                drop(guard);
+                let waiting = retired.iter().flat_map(|retired| std::iter::from_fn(|| retired.next()));
+                let waiting = waiting.map(|(stream, _)| self.turn_away(stream)).count();
                 if let Some(trace) = &self.options.trace {
                     trace.flush();
                 }
-                return Err(Error::NotDrained { left, after: start.elapsed() });
+                return Err(Error::NotDrained { left: left + waiting, after: start.elapsed() });
             }
-            guard = self.ended.1.wait_timeout(guard, LOOK).unwrap_or_else(PoisonError::into_inner).0;
+            if left > 0 {
+                drop(self.ended.1.wait_timeout(guard, LOOK).unwrap_or_else(PoisonError::into_inner));
+            }
         }
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::catalogue::Place;
 use super::exit::EXIT_CODES;
 use super::value;
 
@@ -33,9 +34,14 @@ pub(super) enum Switch {
 
 #[derive(Debug, Args)]
 pub(super) struct ServeArgs {
-    /// Where VMMs connect: a Unix socket, made with mode 0600
-    #[arg(long, value_name = "PATH")]
-    pub(super) socket: PathBuf,
+    /// Where VMMs connect: a Unix socket, made with mode 0600. With =IMAGE, that image is served there and no other, so that
+    /// a VMM that does not name its image cannot be given another of the same size. Repeatable
+    #[arg(long = "socket", value_name = "PATH[=IMAGE]", value_parser = value::place)]
+    pub(super) sockets: Vec<Place>,
+    /// More of what is served, one in a line of this file: IMAGE, or PATH=IMAGE as for --socket. Read again on SIGHUP: what
+    /// is new is served from then on, what is gone is served to those VMs only that have it
+    #[arg(long, value_name = "FILE")]
+    pub(super) images_from: Option<PathBuf>,
     /// Where the metrics are, for Prometheus and `top`: a Unix socket that speaks HTTP/1.1
     #[arg(long, value_name = "PATH")]
     pub(super) metrics: Option<PathBuf>,
@@ -65,7 +71,7 @@ pub(super) struct ServeArgs {
     #[arg(long, value_name = "LEVEL", default_value = "info", env = "REKINDLE_LOG", hide_env_values = true)]
     pub(super) log_level: String,
     /// What is served: image directories, raw memory files, or layers of them with a `+` between them (BASE+DIFF)
-    #[arg(required = true, value_name = "IMAGE")]
+    #[arg(value_name = "IMAGE")]
     pub(super) images: Vec<PathBuf>,
 }
 

@@ -7,6 +7,8 @@ use std::process::ExitCode;
 use page_server::{image, server, socket};
 use snapshot_format::ErrorKind;
 
+use super::catalogue::Contradiction;
+
 /// The command line makes no sense.
 pub(crate) const USAGE: u8 = 2;
 
@@ -77,6 +79,12 @@ fn classify(error: &anyhow::Error) -> (u8, Option<&'static str>) {
     }
     if let Some(server::Error::NotDrained { .. }) = error.downcast_ref() {
         return (FAILED, Some("raise --drain-timeout; VMs of ours look for another server on the same path"));
+    }
+    if error.is::<Contradiction>() {
+        return (
+            USAGE,
+            Some("`--socket PATH IMAGE..` serves all images there, `--socket PATH=IMAGE` one alone"),
+        );
     }
     if error.is::<PartOfImage>() {
         return (USAGE, Some("give another path"));

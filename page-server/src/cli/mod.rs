@@ -1,6 +1,7 @@
 //! The command line: all parsing and printing of the program is in here.
 
 mod args;
+mod catalogue;
 mod exit;
 mod serve;
 mod top;

@@ -6,9 +6,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
+use page_server::endpoint::Endpoint;
 use page_server::exporter;
 use page_server::fault::Grain;
-use page_server::image::{self, Served};
+use page_server::image;
 use page_server::server::{self, Config, Signals};
 use page_server::session;
 use page_server::socket::Socket;
@@ -18,6 +19,7 @@ use page_server::trace::Trace;
 use tracing_subscriber::EnvFilter;
 
 use super::args::{ServeArgs, Switch};
+use super::catalogue::Catalogue;
 use super::exit::PartOfImage;
 
 /// How much more a guest gets that goes on in order.
@@ -29,23 +31,46 @@ const MAX_GRAIN: u64 = 2 << 20;
 pub(super) fn run(args: ServeArgs) -> Result<()> {
     narrate(&args.log_level)?;
     let mut signals = Signals::watch()?;
+    if args.images_from.is_some() {
+        signals = signals.with_reload()?;
+    }
     let options = image::Options::new(args.cache, Policy::default());
-    let open = |path: &std::path::PathBuf| Ok(Served::open(path, &options)?);
-    let images = args.images.iter().map(open).collect::<Result<Vec<Arc<Served>>>>()?;
+    let mut catalogue = Catalogue::new(args.sockets, args.images, args.images_from, options);
+    let endpoints = catalogue.endpoints()?;
     let metrics = Metrics::new().context("cannot set up the metrics")?;
     let session = session::Options {
         grain: Grain { least: args.grain, most: (args.grain * WALK).min(MAX_GRAIN) },
         poll: args.busy_poll,
         prefetch: args.prefetch == Switch::On,
-        trace: args.trace.as_deref().map(|path| trace(path, &images)).transpose()?,
+        trace: args.trace.as_deref().map(|path| trace(path, &endpoints)).transpose()?,
         ..Default::default()
     };
     let config = Config { max_sessions: args.max_sessions as usize, drain: args.drain_timeout, session };
     let exporter = args.metrics.as_deref().map(|path| export(path, &metrics)).transpose()?;
-    let socket = Socket::bind(&args.socket)?;
-    let served = server::run(socket, images, config, metrics, &mut signals);
+    let mut reload = |endpoints: &mut Vec<Endpoint>| reload(&mut catalogue, endpoints);
+    let served = server::run(endpoints, config, metrics, &mut signals, &mut reload);
     drop(exporter);
     Ok(served?)
+}
+
+/// What cannot be read or opened leaves everything as it is: VMs are being served.
+fn reload(catalogue: &mut Catalogue, endpoints: &mut Vec<Endpoint>) -> Vec<Endpoint> {
+    match catalogue.reload(endpoints) {
+        Ok(removed) => {
+            for endpoint in &*endpoints {
+                let images = endpoint.images().len();
+                tracing::info!(images, "serving on `{}`", endpoint.path().display());
+            }
+            for endpoint in &removed {
+                tracing::info!("not listening on `{}` any more", endpoint.path().display());
+            }
+            removed
+        }
+        Err(error) => {
+            tracing::error!("what is served stays as it is: {error:#}");
+            Vec::new()
+        }
+    }
 }
 
 fn export(path: &Path, metrics: &Metrics) -> Result<exporter::Exporter> {
@@ -53,11 +78,11 @@ fn export(path: &Path, metrics: &Metrics) -> Result<exporter::Exporter> {
 }
 
 /// Begins a trace. What is in the file goes only once it is certain that nobody is served from it.
-fn trace(path: &Path, images: &[Arc<Served>]) -> Result<Arc<Trace>> {
+fn trace(path: &Path, endpoints: &[Endpoint]) -> Result<Arc<Trace>> {
     let failed = || format!("cannot write the trace `{}`", path.display());
     let file = File::options().create(true).write(true).truncate(false).open(path).with_context(failed)?;
     let about = file.metadata().with_context(failed)?;
-    if images.iter().any(|image| image.holds(&about)) {
+    if endpoints.iter().flat_map(Endpoint::images).any(|image| image.holds(&about)) {
         return Err(PartOfImage { path: path.to_owned() }.into());
     }
     if about.is_file() {

@@ -6,11 +6,24 @@ mod value_test;
 
 use std::time::Duration;
 
+use super::catalogue::Place;
+
 /// A size in bytes, or with K, M or G; at least 1 MiB.
 pub(super) fn size(text: &str) -> Result<u64, String> {
     bytes(text)
         .filter(|bytes| *bytes >= 1 << 20)
         .ok_or_else(|| "a size such as 256M or 2G, at least 1M".to_owned())
+}
+
+/// A socket, and perhaps the image that is served there.
+pub(super) fn place(text: &str) -> Result<Place, String> {
+    match text.split_once('=') {
+        Some((socket, image)) if !socket.is_empty() && !image.is_empty() => {
+            Ok(Place { socket: socket.into(), image: Some(image.into()) })
+        }
+        None if !text.is_empty() => Ok(Place { socket: text.into(), image: None }),
+        _ => Err("PATH, or PATH=IMAGE".to_owned()),
+    }
 }
 
 /// What is delivered for a fault.

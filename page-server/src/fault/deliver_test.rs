@@ -207,7 +207,7 @@ fn a_page_that_cannot_be_had_ends_it_and_is_named() {
     deliverer.ahead(0, 512 << 10, trace::Cause::Prefetch).unwrap();
     let error = deliverer.ahead(512 << 10, 4096, trace::Cause::Prefetch).unwrap_err();
     assert!(matches!(error, Ended::Source { offset: 0x8_0000, .. }), "{error:?}");
-    deliverer.poison(0x8_0000);
+    assert!(deliverer.poison(0x8_0000).unwrap());
     // Touching it would be the end of this process.
     let error = guest.populate(512 << 10, PAGE).unwrap_err();
     assert!(matches!(error.raw_os_error(), Some(libc::EFAULT | libc::EHWPOISON)), "{error}");

@@ -64,6 +64,21 @@ impl Default for Options {
 /// What tells one file from another, and from what it was.
 type FileId = (u64, u64, u64, i64, i64);
 
+/// What was found under a name, to tell whether something else is there by now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity(Vec<FileId>);
+
+impl Identity {
+    /// Of what [`Served::open`] would open: an image's directory, or each file of a stack.
+    ///
+    /// # Errors
+    /// It is not there.
+    pub fn of(path: &Path) -> std::io::Result<Self> {
+        let about = |layer: &PathBuf| std::fs::metadata(layer).map(|about| id_of(&about));
+        layers(path).iter().map(about).collect::<std::io::Result<_>>().map(Self)
+    }
+}
+
 /// Memory that can be served, and what is known of it.
 #[derive(Debug)]
 pub struct Served {
@@ -286,6 +301,9 @@ fn packed(
 }
 
 fn file_id(file: &File) -> std::io::Result<FileId> {
-    let about = file.metadata()?;
-    Ok((about.dev(), about.ino(), about.len(), about.mtime(), about.mtime_nsec()))
+    Ok(id_of(&file.metadata()?))
+}
+
+fn id_of(about: &std::fs::Metadata) -> FileId {
+    (about.dev(), about.ino(), about.len(), about.mtime(), about.mtime_nsec())
 }

@@ -18,7 +18,7 @@ use snapshot_format::handoff::{self, FromServer, Handshake, Hello};
 use snapshot_format::pages::PAGE_BYTES;
 
 use super::lookout::Lookout;
-use super::lost::warn_of_kernel;
+use super::lost::{forsake, warn_of_kernel};
 use super::run::{chain, say};
 use super::{Error, Options, Peer, Session};
 use crate::fault::{Deliverer, Grain, Place, Space};
@@ -58,6 +58,16 @@ pub(crate) fn receive(mut socket: UnixStream, limit: Duration) -> Result<Receive
             refuse(&mut socket, handshake.hello.is_some(), &error);
             Err(error)
         }
+    }
+}
+
+/// Serves a VM nothing: one of ours that has connected finds the connection closed, and looks for another server; any other
+/// comes to its end. What has not come within `limit` is nobody's handshake.
+pub(crate) fn turn_away(socket: UnixStream, limit: Duration) {
+    if let Ok(Received { socket, handshake, memory }) = receive(socket, limit)
+        && handshake.hello.is_none()
+    {
+        forsake(&socket, memory, &handshake.mappings);
     }
 }
 

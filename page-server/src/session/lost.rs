@@ -11,9 +11,11 @@ mod lost_test;
 
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
-use snapshot_format::handoff::FromServer;
+use rustix::io::Errno;
+use snapshot_format::handoff::{FromServer, Mapping};
 
 use super::run::{End, Wanted, chain, say};
 use super::{Peer, Session};
@@ -22,6 +24,9 @@ use crate::sys::uffd::Memory;
 
 /// How often a page that is lost to a VM that nothing can be done about is looked for once more.
 const AGAIN: Duration = Duration::from_secs(1);
+
+/// How long poisoning all of a VM's memory may take: the kernel does some gigabytes a second.
+const FORSAKING: Duration = Duration::from_secs(5);
 
 impl Session {
     /// Serves the VM until it needs no server any more, whatever is lost meanwhile.
@@ -88,6 +93,52 @@ impl Session {
         }
         self.deliverer.let_go()
     }
+}
+
+/// A VM that is not ours and is not served: whoever touches its memory fails, or its process is ended, rather than wait for
+/// ever for pages that nobody delivers.
+pub(super) fn forsake(socket: &UnixStream, mut memory: Memory, mappings: &[Mapping]) {
+    let deadline = Instant::now() + FORSAKING;
+    let poisoned = mappings.iter().all(|mapping| poison_all(&mut memory, mapping, deadline));
+    if poisoned {
+        tracing::warn!("a VM that is not served fails when it touches its memory");
+        return;
+    }
+    match Peer::of(socket).end() {
+        Ok(()) => tracing::warn!("a VM that is not served was killed"),
+        Err(error) => {
+            let error = &error as &dyn std::error::Error;
+            tracing::error!(error, "a VM that is not served waits for its memory for ever");
+        }
+    }
+}
+
+/// Poisons every page of a region that is missing. Says whether that is done.
+fn poison_all(memory: &mut Memory, mapping: &Mapping, deadline: Instant) -> bool {
+    let Mapping { address, len, page_bytes: page, .. } = *mapping;
+    let (mut at, mut step, mut events) = (0, len, Vec::new());
+    while at < len {
+        if Instant::now() >= deadline {
+            return false;
+        }
+        match memory.poison(address + at, step.min(len - at)) {
+            Ok(done) => at += done.max(page),
+            Err(Errno::EXIST) => at += page,
+            // Not all of it is one mapping, or registered: in smaller parts, down to a page that is not.
+            Err(Errno::NOENT) if step > page => step = (step / 2).next_multiple_of(page),
+            Err(Errno::NOENT) => at += page,
+            Err(Errno::AGAIN) => {
+                // The process is giving memory back, and waits until that is heard.
+                if memory.read(&mut events).is_err() {
+                    return false;
+                }
+                events.clear();
+                thread::yield_now();
+            }
+            Err(errno) => return errno == Errno::SRCH,
+        }
+    }
+    true
 }
 
 /// Says at the start of a session that pages which are lost to it could not be poisoned.

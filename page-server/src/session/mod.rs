@@ -26,7 +26,7 @@ use crate::prefetch::Queue;
 use crate::stats::Stats;
 use crate::trace::Trace;
 
-pub(crate) use accept::{Received, receive};
+pub(crate) use accept::{Received, receive, turn_away};
 use lookout::Lookout;
 use peer::Peer;
 pub(crate) use run::{End, chain};
@@ -164,6 +164,9 @@ impl Session {
             Ok(image) => Ok(accept::session(socket, &handshake, memory, image, options, stats)),
             Err(error) => {
                 accept::refuse(&mut socket, handshake.hello.is_some(), &error);
+                if handshake.hello.is_none() {
+                    lost::forsake(&socket, memory, &handshake.mappings);
+                }
                 Err(error)
             }
         }

@@ -16,12 +16,21 @@ pub(crate) struct EndSignals(File);
 impl EndSignals {
     /// Call in the first thread before any other is started, so that all inherit the mask.
     pub(crate) fn watch() -> io::Result<Self> {
+        Self::of(&SIGNALS)
+    }
+
+    /// The same for SIGHUP.
+    pub(crate) fn watch_hang_ups() -> io::Result<Self> {
+        Self::of(&[libc::SIGHUP])
+    }
+
+    fn of(signals: &[libc::c_int]) -> io::Result<Self> {
         let mut set = MaybeUninit::<libc::sigset_t>::uninit();
         // SAFETY: fills the set in.
         unsafe { libc::sigemptyset(set.as_mut_ptr()) };
         // SAFETY: the call before has filled it in.
         let mut set = unsafe { set.assume_init() };
-        for signal in SIGNALS {
+        for signal in signals.iter().copied() {
             // SAFETY: a valid set, and a signal that there is.
             unsafe { libc::sigaddset(&raw mut set, signal) };
         }

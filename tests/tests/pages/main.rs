@@ -13,6 +13,7 @@ mod many;
 mod paths;
 mod sources;
 mod standin;
+mod turns;
 mod usage;
 mod ways;
 
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
         lying::cases(),
         callers::cases(),
         sources::cases(),
+        turns::cases(),
         usage::cases(),
     ];
     rekindle_tests::main(cases.into_iter().flatten().collect(), 2)

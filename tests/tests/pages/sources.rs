@@ -21,6 +21,8 @@ pub(crate) fn cases() -> Vec<Case> {
             a_flipped_bit_of_a_pack_is_never_delivered,
             a_file_that_is_cut_off_ends_the_guest,
             a_file_that_is_overwritten_ends_the_guest,
+            a_file_that_is_touched_goes_on_being_served,
+            damage_between_two_guests_of_one_server_reaches_neither,
             a_file_that_is_replaced_goes_on_being_served,
             an_image_that_is_removed_goes_on_being_served,
         ]
@@ -180,6 +182,48 @@ fn a_file_that_is_overwritten_ends_the_guest() {
         assert!(!done.stdout.contains("bad ") && !done.stdout.contains("ok verified"), "{done:?}");
         done.fails(5, &["the page at 0x"]);
     });
+}
+
+/// The bytes are the same, and that is looked at.
+fn a_file_that_is_touched_goes_on_being_served() {
+    let touch = |image: &Image| {
+        let file = OpenOptions::new().write(true).open(image.memory()).expect("it is ours");
+        let later = std::time::SystemTime::now() + std::time::Duration::from_secs(60);
+        file.set_times(fs::FileTimes::new().set_modified(later)).expect("a time can be set");
+    };
+    changed_underneath(touch, |mut vm| {
+        vm.expect(RIGHT);
+        vm.stop();
+    });
+}
+
+/// The server has compared every chunk with its checksum for the first guest, and the file's time was put back.
+fn damage_between_two_guests_of_one_server_reaches_neither() {
+    let here = Scratch::new();
+    let image = bake(&here);
+    let bare = state_of(&image, &here, "bare");
+    let server = PageServer::serve([image.path()]);
+    let mut first = restore_from(server.socket(), &bare, &[]);
+    assert_eq!(first.ask("verify"), RIGHT);
+    first.stop();
+    let before = fs::metadata(image.memory()).and_then(|about| about.modified()).expect("it is there");
+    let file = OpenOptions::new().read(true).write(true).open(image.memory()).expect("it is ours");
+    let mut damaged = 0;
+    for at in (0..file.metadata().expect("it is there").len()).step_by(4096) {
+        let mut byte = [0];
+        file.read_exact_at(&mut byte, at + 100).expect("it can be read");
+        if byte != [0] {
+            file.write_all_at(&[byte[0] ^ 1], at + 100).expect("it can be written");
+            damaged += 1;
+        }
+    }
+    assert!(damaged > 100, "{damaged} pages have data");
+    file.set_times(fs::FileTimes::new().set_modified(before)).expect("a time can be set");
+    let mut second = restore_from(server.socket(), &bare, &[]);
+    second.try_send("verify");
+    let done = ended_or_right(second);
+    done.fails(5, &["the page at 0x", "is damaged at offset 0x"]);
+    server.stop();
 }
 
 fn a_file_that_is_replaced_goes_on_being_served() {

@@ -1,0 +1,186 @@
+//! What is served where: what was typed, and what a file lists, read again when it is asked for.
+
+#[cfg(test)]
+#[path = "catalogue_test.rs"]
+mod catalogue_test;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use page_server::endpoint::Endpoint;
+use page_server::image::{self, Identity, Served};
+use page_server::socket::Socket;
+
+/// A socket, and the image that is served there; without one, all those that are not bound to a socket are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) socket: PathBuf,
+    pub(super) image: Option<PathBuf>,
+}
+
+/// What makes no sense together.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Contradiction {
+    /// Nothing to listen on.
+    #[error("there is no --socket")]
+    NoSocket,
+    /// Images, and no socket for them.
+    #[error("no --socket without an image of its own is there for `{}`", image.display())]
+    NoSocketFor {
+        /// The first of them.
+        image: PathBuf,
+    },
+    /// A socket, and nothing to serve.
+    #[error("there is no image for the socket `{}`", socket.display())]
+    NoImageFor {
+        /// The socket.
+        socket: PathBuf,
+    },
+}
+
+/// The images for each socket.
+type Plan = BTreeMap<PathBuf, Vec<PathBuf>>;
+
+/// What is served, and how it is opened.
+pub(super) struct Catalogue {
+    places: Vec<Place>,
+    images: Vec<PathBuf>,
+    file: Option<PathBuf>,
+    options: image::Options,
+    /// What is open, by the name it was given, and what was found there.
+    open: BTreeMap<PathBuf, (Identity, Arc<Served>)>,
+}
+
+impl Catalogue {
+    pub(super) fn new(
+        places: Vec<Place>,
+        images: Vec<PathBuf>,
+        file: Option<PathBuf>,
+        options: image::Options,
+    ) -> Self {
+        Self { places, images, file, options, open: BTreeMap::new() }
+    }
+
+    /// Opens every image, and then listens everywhere.
+    pub(super) fn endpoints(&mut self) -> Result<Vec<Endpoint>> {
+        let plan = self.plan()?;
+        self.open(&plan)?;
+        plan.into_iter().map(|(socket, images)| self.listen(&socket, &images)).collect()
+    }
+
+    /// Has `endpoints` be what the file says by now; gives those that are not wanted any more. If anything of it cannot be
+    /// had, everything stays as it is.
+    pub(super) fn reload(&mut self, endpoints: &mut Vec<Endpoint>) -> Result<Vec<Endpoint>> {
+        let plan = self.plan()?;
+        self.open(&plan)?;
+        // A socket's own path is absolute.
+        let absolute = |(socket, images): (PathBuf, Vec<PathBuf>)| Ok((std::path::absolute(socket)?, images));
+        let plan = plan.into_iter().map(absolute).collect::<io::Result<Plan>>()?;
+        let there: BTreeSet<PathBuf> = endpoints.iter().map(|at| at.path().to_owned()).collect();
+        let new = plan.iter().filter(|(socket, _)| !there.contains(*socket));
+        let new =
+            new.map(|(socket, images)| self.listen(socket, images)).collect::<Result<Vec<Endpoint>>>()?;
+        // Nothing fails from here on.
+        let (kept, removed): (Vec<_>, Vec<_>) =
+            endpoints.drain(..).partition(|endpoint| plan.contains_key(endpoint.path()));
+        endpoints.extend(kept);
+        for endpoint in &mut *endpoints {
+            let images = plan.get(endpoint.path()).map(|images| self.opened(images));
+            endpoint.serve(images.unwrap_or_default());
+        }
+        endpoints.extend(new);
+        Ok(removed)
+    }
+
+    /// What is to be served where.
+    fn plan(&self) -> Result<Plan> {
+        let (mut places, mut images) = (self.places.clone(), self.images.clone());
+        if let Some(file) = &self.file {
+            let text =
+                fs::read(file).with_context(|| format!("cannot read the list `{}`", file.display()))?;
+            for line in text.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii) {
+                match entry(line) {
+                    Some(Entry::Image(image)) => images.push(image),
+                    Some(Entry::Place(place)) => places.push(place),
+                    None => {}
+                }
+            }
+        }
+        let mut plan = Plan::new();
+        for Place { socket, image } in &places {
+            let there = plan.entry(socket.clone()).or_default();
+            there.extend(image.clone());
+            if image.is_none() {
+                there.extend(images.iter().cloned());
+            }
+        }
+        let first = images.into_iter().next();
+        match (places.is_empty(), first) {
+            (true, None) => return Err(Contradiction::NoSocket.into()),
+            (_, Some(image)) if places.iter().all(|place| place.image.is_some()) => {
+                return Err(Contradiction::NoSocketFor { image }.into());
+            }
+            _ => {}
+        }
+        // A list may be empty today.
+        if let Some((socket, _)) = plan.iter().find(|(_, images)| images.is_empty() && self.file.is_none()) {
+            return Err(Contradiction::NoImageFor { socket: socket.clone() }.into());
+        }
+        Ok(plan)
+    }
+
+    /// Opens what is not open, or is something else by now under the same name; forgets what is not wanted any more.
+    fn open(&mut self, plan: &Plan) -> Result<()> {
+        let mut open = BTreeMap::new();
+        for path in plan.values().flatten() {
+            if open.contains_key(path) {
+                continue;
+            }
+            // Looked at before it is opened: what is replaced in between is opened again the next time.
+            let identity = Identity::of(path);
+            let served = match (self.open.get(path), identity.as_ref()) {
+                (Some((before, served)), Ok(now)) if before == now => Arc::clone(served),
+                _ => Served::open(path, &self.options)?,
+            };
+            if let Ok(identity) = identity {
+                open.insert(path.clone(), (identity, served));
+            }
+        }
+        self.open = open;
+        Ok(())
+    }
+
+    fn opened(&self, images: &[PathBuf]) -> Vec<Arc<Served>> {
+        images.iter().filter_map(|path| self.open.get(path)).map(|(_, served)| Arc::clone(served)).collect()
+    }
+
+    fn listen(&self, socket: &Path, images: &[PathBuf]) -> Result<Endpoint> {
+        Ok(Endpoint::new(Socket::bind(socket)?, self.opened(images)))
+    }
+}
+
+/// A line of a list.
+#[derive(Debug, PartialEq, Eq)]
+enum Entry {
+    Image(PathBuf),
+    Place(Place),
+}
+
+/// What a line says; nothing if it is empty, or a remark.
+fn entry(line: &[u8]) -> Option<Entry> {
+    if line.is_empty() || line.starts_with(b"#") {
+        return None;
+    }
+    let path = |bytes: &[u8]| PathBuf::from(std::ffi::OsStr::from_bytes(bytes));
+    match line.iter().position(|byte| *byte == b'=') {
+        Some(at) => {
+            Some(Entry::Place(Place { socket: path(&line[..at]), image: Some(path(&line[at + 1..])) }))
+        }
+        None => Some(Entry::Image(path(line))),
+    }
+}

@@ -1,0 +1,105 @@
+use std::fs::File;
+
+use tempfile::TempDir;
+
+use super::*;
+
+/// Memory of `pages` pages.
+fn image(dir: &TempDir, name: &str, pages: u64) -> PathBuf {
+    let path = dir.path().join(name);
+    File::create(&path).unwrap().set_len(pages * 4096).unwrap();
+    path
+}
+
+fn place(dir: &TempDir, socket: &str, image: Option<&Path>) -> Place {
+    Place { socket: dir.path().join(socket), image: image.map(Path::to_owned) }
+}
+
+fn lengths(endpoint: &Endpoint) -> Vec<u64> {
+    endpoint.images().iter().map(|image| image.source().len() / 4096).collect()
+}
+
+/// Socket and lengths of what is served there, by name.
+fn told(endpoints: &[Endpoint]) -> Vec<(String, Vec<u64>)> {
+    let name = |at: &Endpoint| at.path().file_name().unwrap().to_str().unwrap().to_owned();
+    let mut told: Vec<_> = endpoints.iter().map(|at| (name(at), lengths(at))).collect();
+    told.sort();
+    told
+}
+
+fn is(told: &[(String, Vec<u64>)], wanted: &[(&str, &[u64])]) -> bool {
+    told.iter().map(|(name, lengths)| (name.as_str(), lengths.as_slice())).eq(wanted.iter().copied())
+}
+
+#[test]
+fn a_line_is_an_image_or_a_socket_with_one_or_nothing() {
+    let of = |socket: &str, image: &str| {
+        Some(Entry::Place(Place { socket: socket.into(), image: Some(image.into()) }))
+    };
+    assert_eq!(entry(b"/images/a"), Some(Entry::Image("/images/a".into())));
+    assert_eq!(entry(b"/run/a.sock=/images/a+diff"), of("/run/a.sock", "/images/a+diff"));
+    assert_eq!((entry(b""), entry(b"# /images/a")), (None, None));
+}
+
+#[test]
+fn each_socket_has_what_was_said() {
+    let dir = tempfile::tempdir().unwrap();
+    let [a, b, c] = [("a", 1), ("b", 2), ("c", 3)].map(|(name, pages)| image(&dir, name, pages));
+    let places = vec![
+        place(&dir, "one", Some(&a)),
+        place(&dir, "all", None),
+        place(&dir, "two", Some(&b)),
+        place(&dir, "two", Some(&c)),
+    ];
+    let mut catalogue = Catalogue::new(places, vec![b, c], None, image::Options::default());
+    let told = told(&catalogue.endpoints().unwrap());
+    assert!(is(&told, &[("all", &[2, 3]), ("one", &[1]), ("two", &[2, 3])]), "{told:?}");
+}
+
+#[test]
+fn what_makes_no_sense_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let a = image(&dir, "a", 1);
+    let refused = |places: Vec<Place>, images: Vec<PathBuf>| {
+        let mut catalogue = Catalogue::new(places, images, None, image::Options::default());
+        catalogue.endpoints().unwrap_err().downcast::<Contradiction>().unwrap()
+    };
+    assert!(matches!(refused(vec![], vec![]), Contradiction::NoSocket));
+    assert!(matches!(refused(vec![], vec![a.clone()]), Contradiction::NoSocketFor { .. }));
+    let own = vec![place(&dir, "s", Some(&a))];
+    assert!(matches!(refused(own, vec![a]), Contradiction::NoSocketFor { .. }));
+    assert!(matches!(refused(vec![place(&dir, "s", None)], vec![]), Contradiction::NoImageFor { .. }));
+}
+
+#[test]
+fn a_list_that_is_read_again_adds_removes_and_replaces() {
+    let dir = tempfile::tempdir().unwrap();
+    let [a, b] = [("a", 1), ("b", 2)].map(|(name, pages)| image(&dir, name, pages));
+    let list = dir.path().join("list");
+    fs::write(&list, format!("# of today\n\n{}\n", a.display())).unwrap();
+    let places = vec![place(&dir, "all", None)];
+    let mut catalogue = Catalogue::new(places, vec![], Some(list.clone()), image::Options::default());
+    let mut endpoints = catalogue.endpoints().unwrap();
+    assert!(is(&told(&endpoints), &[("all", &[1])]));
+    let first = Arc::clone(&endpoints[0].images()[0]);
+
+    let two = dir.path().join("two");
+    fs::write(&list, format!("{}\n{}\n{}={}", a.display(), b.display(), two.display(), b.display())).unwrap();
+    assert!(catalogue.reload(&mut endpoints).unwrap().is_empty());
+    assert!(is(&told(&endpoints), &[("all", &[1, 2]), ("two", &[2])]));
+    assert!(Arc::ptr_eq(&endpoints[0].images()[0], &first), "what has not changed stays open");
+
+    // If one of them cannot be had, all stays as it is.
+    fs::write(&list, format!("{}\n{}", dir.path().join("none").display(), b.display())).unwrap();
+    catalogue.reload(&mut endpoints).unwrap_err();
+    assert!(is(&told(&endpoints), &[("all", &[1, 2]), ("two", &[2])]));
+
+    // Another file of the same name, and no second socket any more.
+    fs::rename(image(&dir, "new", 5), &a).unwrap();
+    fs::write(&list, a.as_os_str().as_bytes()).unwrap();
+    let removed = catalogue.reload(&mut endpoints).unwrap();
+    assert!(is(&told(&removed), &[("two", &[2])]) && is(&told(&endpoints), &[("all", &[5])]));
+    fs::write(&list, "").unwrap();
+    catalogue.reload(&mut endpoints).unwrap();
+    assert!(is(&told(&endpoints), &[("all", &[])]));
+}

@@ -1,0 +1,95 @@
+//! A socket and what is served there; and one that is given up, whose last connections are still to be taken.
+
+use std::io;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+use std::sync::Arc;
+
+use rustix::io::Errno;
+use rustix::net::{Shutdown, shutdown};
+
+use crate::image::Served;
+use crate::socket::Socket;
+
+#[cfg(test)]
+#[path = "endpoint_test.rs"]
+mod endpoint_test;
+
+/// Images, as they are when a VM connects.
+pub(crate) type Images = Arc<Vec<Arc<Served>>>;
+
+/// A listening socket, and the images of which each VM that connects there is served one.
+#[derive(Debug)]
+pub struct Endpoint {
+    socket: Socket,
+    images: Images,
+}
+
+impl Endpoint {
+    /// Serves `images` on `socket`.
+    #[must_use]
+    pub fn new(socket: Socket, images: Vec<Arc<Served>>) -> Self {
+        Self { socket, images: Arc::new(images) }
+    }
+
+    /// Where the socket is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        self.socket.path()
+    }
+
+    /// What is served there.
+    #[must_use]
+    pub fn images(&self) -> &[Arc<Served>] {
+        &self.images
+    }
+
+    /// Serves other images from here on. VMs that are served already keep theirs.
+    pub fn serve(&mut self, images: Vec<Arc<Served>>) {
+        self.images = Arc::new(images);
+    }
+
+    pub(crate) fn listener(&self) -> &UnixListener {
+        self.socket.listener()
+    }
+
+    pub(crate) fn shared_images(&self) -> &Images {
+        &self.images
+    }
+
+    /// Takes no connection from here on, and gives the path up to whoever wants it. VMs that have connected already, and
+    /// perhaps have handed their memory over, are still to be served: one of another make would wait for ever.
+    ///
+    /// # Errors
+    /// The system has no descriptor left.
+    pub(crate) fn retire(self) -> io::Result<Retired> {
+        let Self { socket, images } = self;
+        let listener = socket.listener().try_clone()?;
+        // The file first, so that whoever comes now finds no socket, or the next server's.
+        drop(socket);
+        // unix_stream_connect refuses from here on, and unix_accept still gives what is in the queue.
+        shutdown(&listener, Shutdown::Read)?;
+        Ok(Retired { listener, images })
+    }
+}
+
+/// A socket that nobody can connect to any more, with those who had connected before.
+#[derive(Debug)]
+pub(crate) struct Retired {
+    listener: UnixListener,
+    images: Images,
+}
+
+impl Retired {
+    /// The next of them, if there is one left.
+    pub(crate) fn next(&self) -> Option<(UnixStream, Images)> {
+        loop {
+            match self.listener.accept() {
+                Ok((stream, _)) => return Some((stream, Arc::clone(&self.images))),
+                Err(error) if Errno::from_io_error(&error) == Some(Errno::INTR) => {}
+                // EAGAIN or EINVAL: the queue is empty.
+                Err(_) => return None,
+            }
+        }
+    }
+}
