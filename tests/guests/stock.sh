@@ -65,7 +65,7 @@ while :; do
             drawn="$(head -c 32 /dev/urandom | md5sum | cut -c 1-32) $(cat /proc/sys/kernel/random/uuid)"
             echo "draw $drawn" ;;
         reseed) # the README's recipe, and in between a look at the bytes that it feeds
-            : # OLD
+            dd if=/dev/hwrng of=/dev/null bs=256 count=1 2>/dev/null
             dd if=/dev/hwrng of=/run/fed bs=64 count=1 2>/dev/null
             cat /run/fed >/dev/urandom && guest-probe reseed; echo "reseed $? fed=$(md5sum </run/fed | cut -c 1-32)" ;;
         hwrng) # the next 512 bytes of the entropy device, in pieces of 8
