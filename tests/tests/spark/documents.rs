@@ -131,7 +131,8 @@ impl Here {
         let Some((_, fate)) = fate else { panic!("{document}: what is to become of `{command}`?") };
         let line =
             LEFT_OUT.iter().fold(command.to_owned(), |line, (written, given)| line.replace(written, given));
-        if let Elsewhere(_) = fate {
+        if let Elsewhere(reason) = fate {
+            println!("not run: `{command}`: {reason}");
             return false;
         }
         let mut child = self.start(&line);
