@@ -42,7 +42,7 @@ enum Fate {
 use Fate::{Elsewhere, Ends, IsEnded, IsKilled, Serves};
 
 /// By the command's first words.
-const COMMANDS: [(&str, Fate); 17] = [
+const COMMANDS: [(&str, Fate); 18] = [
     ("cargo xtask demo", Elsewhere("it builds the program; the demo itself is a test of its own")),
     ("cargo xtask test", Elsewhere("this is it")),
     ("mkdir ", Ends),
@@ -58,6 +58,7 @@ const COMMANDS: [(&str, Fate); 17] = [
     ("rekindle pack ", Ends),
     ("rekindle-pages serve ", Serves("listening on")),
     ("rekindle-pages top ", IsKilled("VMs served")),
+    ("chgrp ", Elsewhere("it is for a group of the reader's")),
     ("dd if=/dev/hwrng", Elsewhere("it is for a guest")),
     ("python3 ", Elsewhere("it is for a guest")),
 ];
@@ -82,13 +83,16 @@ fn every_command_of_every_document_does_what_it_says() {
     assert!(run >= 14, "only {run} commands were found");
 }
 
-/// The lines behind a prompt, whole, without their comments.
+/// The lines behind a prompt in the blocks of consoles, whole, without their comments.
 fn commands(text: &str) -> Vec<String> {
     let mut commands = Vec::new();
+    let mut is_console = false;
     let mut lines = text.lines();
     while let Some(line) = lines.next() {
-        let Some(line) =
-            line.strip_prefix("$ ").or_else(|| line.strip_prefix("# ").filter(|l| is_command(l)))
+        if line.starts_with("```") {
+            is_console = line == "```console";
+        }
+        let Some(line) = line.strip_prefix("$ ").or_else(|| line.strip_prefix("# ")).filter(|_| is_console)
         else {
             continue;
         };
@@ -97,16 +101,10 @@ fn commands(text: &str) -> Vec<String> {
             whole.pop();
             whole.push_str(lines.next().expect("a line goes on").trim_start());
         }
-        let whole = whole.split("   #").next().unwrap_or_default().trim();
-        let whole = whole.split("  # ").next().unwrap_or_default().trim_end();
-        commands.extend(alternatives(whole));
+        let command = whole.split("  # ").next().unwrap_or_default().trim();
+        commands.extend(alternatives(command));
     }
     commands
-}
-
-/// A root prompt looks as a heading does.
-fn is_command(line: &str) -> bool {
-    COMMANDS.iter().any(|(start, _)| line.starts_with(start))
 }
 
 /// `rekindle pause|resume|stop X` is three commands.
