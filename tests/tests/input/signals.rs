@@ -132,7 +132,9 @@ fn sigkill_at_any_moment_of_a_bake_is_swept_by_the_next() {
     let here = Scratch::new();
     let out = here.path("image");
     let mut half = 0;
-    for moment in moments(Duration::from_millis(150)) {
+    for (number, moment) in moments(Duration::from_millis(150)).enumerate() {
+        // As a pipeline does, which uses a new name each time.
+        let out = here.path(format!("image-{number}"));
         let vm = bake(&out).vm();
         std::thread::sleep(moment);
         vm.kill();

@@ -115,6 +115,7 @@ fn an_image_within_an_image_is_refused() {
     let image = Image::bake(here.path("image"), &["--memory", "32M"]);
     let before = leftover::entries(image.path());
     let mut vm = Vm::restore(&image);
+    vm.serves();
     let done = verbs::snapshot_command(vm.socket(), &image.path().join("child")).run();
     done.fails(1, &["lies within another image", "a name beside the other image"]);
     assert_eq!(vm.ask("echo alive"), "ok alive");

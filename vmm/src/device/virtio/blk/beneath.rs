@@ -4,6 +4,7 @@
 //! nothing that is renamed meanwhile changes that.
 
 use std::fs::{File, FileType};
+use std::io;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
@@ -14,7 +15,7 @@ use super::Error;
 
 /// The first of `roots` that `path`, which is absolute, lies beneath by its name, and the rest of the path.
 pub(crate) fn split<'path>(roots: &[PathBuf], path: &'path Path) -> Option<(PathBuf, &'path Path)> {
-    let rest = |root: std::io::Result<PathBuf>| {
+    let rest = |root: io::Result<PathBuf>| {
         let root = root.ok()?;
         let rest = path.strip_prefix(&root).ok().filter(|rest| !rest.as_os_str().is_empty())?;
         Some((root, rest))
@@ -23,32 +24,34 @@ pub(crate) fn split<'path>(roots: &[PathBuf], path: &'path Path) -> Option<(Path
     roots.iter().find_map(|root| rest(std::path::absolute(root)).or_else(|| rest(root.canonicalize())))
 }
 
-/// Opens the file or block device `path`, and says which of the two it is.
+/// Opens the regular file `path` and gives its kind. Anything else is looked at and not opened.
 pub(super) fn open(roots: &[PathBuf], path: &Path, read_only: bool) -> Result<(File, FileType), Error> {
     let (root, rest) = split(roots, path).ok_or_else(|| Error::Untrusted { path: path.to_owned() })?;
-    let failed = |source: std::io::Error| Error::Open { path: path.to_owned(), source };
+    let failed = |source: io::Error| Error::Open { path: path.to_owned(), source };
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let dir = openat(CWD, &root, flags, Mode::empty()).map_err(|e| failed(e.into()))?;
-    // A pipe must not be waited for.
-    let access = if read_only { OFlags::RDONLY } else { OFlags::RDWR };
-    let flags = access | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
-    let opened = match openat2(&dir, rest, flags, Mode::empty(), resolve) {
+    let open = |flags| match openat2(&dir, rest, flags | OFlags::CLOEXEC, Mode::empty(), resolve) {
         // EAGAIN: something on the way was renamed, and the kernel cannot tell any more whether it leads out.
         Err(Errno::XDEV | Errno::LOOP | Errno::AGAIN) => {
-            return Err(Error::LeadsOut { path: path.to_owned(), root });
+            Err(Error::LeadsOut { path: path.to_owned(), root: root.clone() })
         }
-        // What cannot be opened that way is no disk: a directory, a socket, a device without a driver.
-        Err(Errno::ISDIR | Errno::NXIO | Errno::NODEV) => {
-            return Err(Error::Kind { path: path.to_owned() });
-        }
-        opened => File::from(opened.map_err(|e| failed(e.into()))?),
+        opened => opened.map(File::from).map_err(|e| failed(e.into())),
     };
-    let kind = opened.metadata().map_err(failed)?.file_type();
-    if !kind.is_file() && !kind.is_block_device() {
-        return Err(Error::Kind { path: path.to_owned() });
-    }
+    let kind = |file: &File| {
+        let kind = file.metadata().map_err(failed)?.file_type();
+        match kind.is_file() {
+            true => Ok(kind),
+            false if kind.is_block_device() => Err(Error::Untold { path: path.to_owned() }),
+            false => Err(Error::Kind { path: path.to_owned() }),
+        }
+    };
+    kind(&open(OFlags::PATH)?)?;
+    // A pipe that is there by now must not be waited for.
+    let access = if read_only { OFlags::RDONLY } else { OFlags::RDWR };
+    let file = open(access | OFlags::NONBLOCK | OFlags::NOCTTY)?;
+    let kind = kind(&file)?;
     // io_uring takes the flag for a wish not to wait for a device.
-    fcntl_setfl(&opened, OFlags::empty()).map_err(|e| failed(e.into()))?;
-    Ok((opened, kind))
+    fcntl_setfl(&file, OFlags::empty()).map_err(|e| failed(e.into()))?;
+    Ok((file, kind))
 }
