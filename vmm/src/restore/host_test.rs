@@ -54,6 +54,7 @@ fn offer(cpu: Cpu) -> Offer {
         cpuid: leaves(cpu).into_iter().map(entry).collect(),
         msrs: vec![0x174, 0x277],
         arch_capabilities: Some(cpu.arch_capabilities),
+        unhidden: false,
     }
 }
 
@@ -113,6 +114,14 @@ fn what_kvm_hides_of_the_processor_is_not_there() {
     let hidden = Cpu { avx512: false, ..SERVER };
     let lacks = lacking(&needs(), &[vcpu(SERVER)], &offer(hidden), processor(SERVER));
     assert_eq!(lacks, ["its KVM does not offer avx512f, xstate_opmask, xstate_zmm_hi256, xstate_hi16_zmm"]);
+}
+
+#[test]
+fn where_kvm_hides_nothing_the_processor_decides() {
+    let hidden = Offer { unhidden: true, ..offer(Cpu { avx512: false, ..SERVER }) };
+    let lacks = |processor: Cpu| lacking(&needs(), &[vcpu(SERVER)], &hidden, self::processor(processor));
+    assert_eq!(lacks(SERVER), [""; 0]);
+    assert_eq!(lacks(Cpu { avx512: false, ..SERVER }).len(), 1);
 }
 
 #[test]
