@@ -139,9 +139,9 @@ fn locks_of_other_programs_are_seen_and_ours_by_them() {
     use crate::sys::ofd::{END, Kind, is_locked, try_lock};
     let (_dir, path) = dir_with("disk", 1024);
     let other = || fs::File::options().read(true).write(true).open(&path).unwrap();
-    let with = |kind, ranges: &[std::ops::Range<u64>]| {
+    let with = |kind, ranges: &[(u64, u64)]| {
         let file = other();
-        ranges.iter().for_each(|range| assert!(try_lock(&file, kind, range).unwrap()));
+        ranges.iter().for_each(|(start, end)| assert!(try_lock(&file, kind, &(*start..*end)).unwrap()));
         file
     };
     let open = |read_only| match Disk::open(&path, read_only) {
@@ -150,17 +150,17 @@ fn locks_of_other_programs_are_seen_and_ours_by_them() {
         Err(other) => panic!("{other}"),
     };
     // Cloud Hypervisor's writer, and its reader.
-    let held = with(Kind::Exclusive, &[0..END]);
+    let held = with(Kind::Exclusive, &[(0, END)]);
     assert_eq!([open(false), open(true)], [false, false]);
     drop(held);
-    let held = with(Kind::Shared, &[0..100]);
+    let held = with(Kind::Shared, &[(0, 100)]);
     assert_eq!([open(false), open(true)], [false, true]);
     drop(held);
     // QEMU's writer, and its reader.
-    let held = with(Kind::Shared, &[100..102, 103..104, 201..202, 203..204]);
+    let held = with(Kind::Shared, &[(100, 102), (103, 104), (201, 202), (203, 204)]);
     assert_eq!([open(false), open(true)], [false, false]);
     drop(held);
-    let held = with(Kind::Shared, &[100..101, 201..202, 203..204]);
+    let held = with(Kind::Shared, &[(100, 101), (201, 202), (203, 204)]);
     assert_eq!([open(false), open(true)], [false, true]);
     drop(held);
 
