@@ -38,7 +38,7 @@ pub fn can_have_huge_page() -> std::io::Result<bool> {
 
 /// Zeroed memory at these addresses, for tests of what is written to it.
 #[cfg(test)]
-pub(crate) fn ram_at(ranges: &[(vm_memory::GuestAddress, usize)]) -> GuestRam {
+pub(crate) fn ram_at(ranges: &[(GuestAddress, usize)]) -> GuestRam {
     let region = |&(base, len): &(_, usize)| RamRegion::anonymous(base, len).unwrap();
     GuestRam::from_regions(ranges.iter().map(region).collect()).unwrap()
 }
