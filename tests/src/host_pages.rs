@@ -54,7 +54,7 @@ impl Merging {
     #[track_caller]
     pub fn wait_for_zero_pages(&self, pid: u32, pages: u64) {
         let merged = || zero_pages(pid).filter(|merged| *merged >= pages);
-        let done = patience::until(Duration::from_secs(60), merged);
+        let done = patience::until(Duration::from_secs(180), merged);
         assert!(done.is_some(), "{:?} of {pages} pages were merged", zero_pages(pid));
     }
 }

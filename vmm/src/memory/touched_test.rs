@@ -71,7 +71,7 @@ fn a_page_that_was_zeroed_and_merged_was_written() {
     // Without KSM nothing happens to the page.
     if let Some(merging) = Merging::start() {
         assert!(advise(region, &(0..256 * PAGE), Advice::Mergeable));
-        merging.finish_pass();
+        merging.pass();
     }
     let runs = touched.runs().unwrap();
     assert!(runs.contains(&Run { first: 7, pages: 1, written: true }), "{runs:?}");

@@ -194,7 +194,7 @@ impl Subject {
             }
             6 => {
                 if let Some(merging) = merging {
-                    merging.finish_pass();
+                    merging.pass();
                 }
             }
             // A huge page that has become mostly zeros is split.

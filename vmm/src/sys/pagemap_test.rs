@@ -57,7 +57,7 @@ fn a_marker_of_write_protection_is_no_page() {
     let (before, at, behind) = (0..3 * PAGE, 3 * PAGE..4 * PAGE, 4 * PAGE..PAGES * PAGE);
     let map = PageMap::open().unwrap();
     assert_eq!(map.missing(start, len).unwrap(), [before.clone(), behind.clone()]);
-    assert_eq!(map.present(start, len).unwrap(), [at.clone()]);
+    assert_eq!(map.present(start, len).unwrap(), vec![at.clone()]);
     assert_eq!(map.private(start, len).unwrap(), Own { data: vec![at.clone()], zeros: Vec::new() });
     assert_eq!(map.written(start, len).unwrap(), Own::default());
     assert_eq!(read(&map.0, Kind::Missing, start, len).unwrap(), [before, behind]);
