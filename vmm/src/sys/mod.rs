@@ -6,6 +6,7 @@
 #![expect(unsafe_code, reason = "this is the one place for it: see the module's header")]
 
 pub(crate) mod bus_error;
+pub(crate) mod endings;
 pub(crate) mod heap;
 pub(crate) mod holes;
 pub(crate) mod kick;
