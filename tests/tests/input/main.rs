@@ -17,6 +17,7 @@ mod nets;
 mod packed;
 mod signals;
 mod table;
+mod terminals;
 mod usage;
 mod vsock;
 
@@ -38,6 +39,7 @@ fn main() -> ExitCode {
         control::cases(),
         signals::cases(),
         limits::cases(),
+        terminals::cases(),
         vsock::cases(),
     ];
     rekindle_tests::main(cases.into_iter().flatten().collect(), 2)

@@ -72,7 +72,7 @@ fn consoles() {
     assert_eq!(parse("file:log,size=64M").unwrap(), limited("log", Some(64 << 20), None));
     assert_eq!(parse("file:a,b,rate=1M,size=1G").unwrap(), limited("a,b", Some(1 << 30), Some(1 << 20)));
     assert_eq!(parse("file:log,size=1K,else").unwrap(), limited("log,size=1K,else", None, None));
-    for text in ["file:log,size=", "file:log,rate=-1", "file:log,size=1T", "file:log,size=1023"] {
+    for text in ["file:log,size=", "file:log,rate=-1", "file:log,size=1T", "file:log,size=99"] {
         assert!(matches!(parse(text), Err(Error::SerialLimit { .. })), "{text}");
     }
     assert!(matches!(parse("file:log,size=1M,size=2M"), Err(Error::SerialTwice)));

@@ -31,7 +31,7 @@ pub struct SerialFile {
 
 impl SerialFile {
     /// The least of either limit: room for a line that says what is missing.
-    pub const LEAST: u64 = 1024;
+    pub const LEAST: u64 = 100;
 
     /// Takes options from the end of `text`, as long as there are any: a path may have commas as well.
     fn parse(mut text: &[u8]) -> Result<Self, Error> {
