@@ -181,7 +181,8 @@ fn answer(request: &[u8], data: &mut [u8]) -> Option<Vec<u8>> {
 /// `struct fuse_attr`.
 fn attributes(node: u64, len: usize) -> Vec<u8> {
     let (mode, len) = if node == ROOT { (0o40755_u32, 0) } else { (0o100_600, len as u64) };
-    let mut out = [node, len, len / 512, 0, 0, 0].iter().flat_map(|word| word.to_le_bytes()).collect::<Vec<u8>>();
+    let mut out =
+        [node, len, len / 512, 0, 0, 0].iter().flat_map(|word| word.to_le_bytes()).collect::<Vec<u8>>();
     let words = [0, 0, 0, mode, 1, 0, 0, 0, 4096, 0_u32];
     out.extend(words.iter().flat_map(|word| word.to_le_bytes()));
     out

@@ -51,8 +51,11 @@ fn with_processes(launch: Launch, most: u32) -> Launch {
     ))
 }
 
-const NO_WORKER: &[&str] =
-    &["KVM cannot start its worker thread, the limit of processes is reached", "hint: ", "`ulimit -u` (it is 2"];
+const NO_WORKER: &[&str] = &[
+    "KVM cannot start its worker thread, the limit of processes is reached",
+    "hint: ",
+    "`ulimit -u` (it is 2",
+];
 
 /// Its first vCPU has a thread, and KVM's own thread is one too many.
 fn a_vm_that_kvm_has_no_thread_for_ends_by_name() {
@@ -107,7 +110,12 @@ fn vsock_connections_leave_descriptors_for_the_rest() {
         connected
     };
     // As many as are taken, and 128 in the backlog.
-    let connected = (0..400).filter(|_| { std::thread::sleep(Duration::from_millis(1)); connect() }).count();
+    let connected = (0..400)
+        .filter(|_| {
+            std::thread::sleep(Duration::from_millis(1));
+            connect()
+        })
+        .count();
     assert!((150..250).contains(&connected), "{connected} are connected");
     // Everything else works.
     verbs::snapshot_and_resume(&vm, here.path("image")).verifies();
@@ -122,7 +130,10 @@ fn vsock_connections_leave_descriptors_for_the_rest() {
     client.set_read_timeout(Some(SOON)).expect("a time is set");
     // It is turned away, which it can only be if it was heard.
     let heard = std::io::Read::read(&mut client, &mut end);
-    assert!(heard.as_ref().map_or_else(|e| e.kind() == std::io::ErrorKind::ConnectionReset, |read| *read == 0), "{heard:?}");
+    assert!(
+        heard.as_ref().map_or_else(|e| e.kind() == std::io::ErrorKind::ConnectionReset, |read| *read == 0),
+        "{heard:?}"
+    );
     std::fs::remove_dir_all(here.path("image")).expect("it is ours");
     vm.stop();
 }

@@ -79,7 +79,8 @@ fn meaning(error: &(dyn Error + 'static)) -> Option<(Exit, Option<String>)> {
         return Some((Exit::Damaged, Some(hint.to_owned())));
     }
     if error.is::<Busy>() {
-        let hint = "see to the storage that the disk is on; requests that were on their way may or may not reach it";
+        let hint =
+            "see to the storage that the disk is on; requests that were on their way may or may not reach it";
         return Some((Exit::Failed, Some(hint.to_owned())));
     }
     if error.is::<lazy::Lost>() {

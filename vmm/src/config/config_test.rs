@@ -65,7 +65,10 @@ fn consoles() {
     assert_eq!(SerialConfig::parse(OsStr::new("null")).unwrap(), SerialConfig::Null);
     let odd = OsStr::from_bytes(b"file:/tmp/\xff:x");
     let path = PathBuf::from(OsStr::from_bytes(b"/tmp/\xff:x"));
-    assert_eq!(SerialConfig::parse(odd).unwrap(), SerialConfig::File(SerialFile { path, ..SerialFile::default() }));
+    assert_eq!(
+        SerialConfig::parse(odd).unwrap(),
+        SerialConfig::File(SerialFile { path, ..SerialFile::default() })
+    );
     assert!(matches!(SerialConfig::parse(OsStr::new("file:")), Err(Error::EmptyPath { .. })));
     let parse = |text: &str| SerialConfig::parse(OsStr::new(text));
     let limited = |path: &str, size, rate| SerialConfig::File(SerialFile { path: path.into(), size, rate });

@@ -68,7 +68,9 @@ pub enum Error {
         value: String,
     },
     /// A limit of the console's file is no amount, or leaves no room for a word.
-    #[error("`{value}` is no limit of the console's file; give a whole number of 100 or more, K, M or G behind it")]
+    #[error(
+        "`{value}` is no limit of the console's file; give a whole number of 100 or more, K, M or G behind it"
+    )]
     SerialLimit {
         /// What was given.
         value: String,

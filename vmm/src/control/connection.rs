@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::http::{Error, Wire};
-use super::route::{self, FaultBody};
 use super::mailbox::Asker;
+use super::route::{self, FaultBody};
 use super::{Fault, Postbox, Reply, print_chain};
 
 /// How long a client may take.
@@ -32,7 +32,8 @@ pub(super) fn serve(stream: &Arc<UnixStream>, postbox: &Postbox, limits: Limits,
         let (reply, keep_alive) = match wire.read_request(limits.idle, limits.message) {
             Ok(None) => return,
             Ok(Some(incoming)) => {
-                let reply = route::parse(&incoming.spelled).and_then(|request| postbox.ask(request, Asker::at(stream), closing));
+                let reply = route::parse(&incoming.spelled)
+                    .and_then(|request| postbox.ask(request, Asker::at(stream), closing));
                 (reply, incoming.keep_alive)
             }
             Err(Error::Io(error)) => {

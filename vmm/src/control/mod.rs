@@ -145,7 +145,9 @@ impl Error {
                 "give the --api-socket that the VM was started with; it is removed when the VM ends"
             }
             Self::Connect { .. } => "the socket belongs to the user who started the VM",
-            Self::Silent { .. } => "the VM may be busy with a snapshot, and does not begin what was given up on; ask again, or end its process",
+            Self::Silent { .. } => {
+                "the VM may be busy with a snapshot, and does not begin what was given up on; ask again, or end its process"
+            }
             Self::Protocol { .. } => "give the --api-socket that the VM was started with",
             Self::PathNotUtf8 { .. } => "give a path that is UTF-8",
             Self::Start(_) | Self::Lost { .. } | Self::Fault(_) => return None,

@@ -342,7 +342,9 @@ impl Supervisor<'_> {
                 commit.cancel();
             }
             if by_signal && !commit.is_done_within(life::END_LIMIT) {
-                tracing::warn!("the snapshot that is being written is left unfinished: its storage does not answer");
+                tracing::warn!(
+                    "the snapshot that is being written is left unfinished: its storage does not answer"
+                );
                 commit.abandon();
             } else {
                 commit.join();

@@ -84,7 +84,9 @@ pub enum Error {
     },
     /// `KVM_RUN` answers EAGAIN and goes on to: KVM starts a kernel thread for the VM when its first vCPU enters the
     /// guest, and that thread counts against the limits of this process.
-    #[error("vCPU {vcpu} cannot enter the guest: KVM cannot start its worker thread, the limit of processes is reached")]
+    #[error(
+        "vCPU {vcpu} cannot enter the guest: KVM cannot start its worker thread, the limit of processes is reached"
+    )]
     NoWorker {
         /// The vCPU's id.
         vcpu: u32,

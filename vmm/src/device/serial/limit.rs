@@ -37,16 +37,7 @@ pub(super) struct Limited {
 impl Limited {
     pub(super) fn new(sink: Box<dyn Sink>, limits: ConsoleLimits) -> Self {
         let tokens = limits.rate.unwrap_or(u64::MAX);
-        Self {
-            sink,
-            limits,
-            written: 0,
-            is_full: false,
-            tokens,
-            seen: None,
-            dropped: 0,
-            was_dropped: false,
-        }
+        Self { sink, limits, written: 0, is_full: false, tokens, seen: None, dropped: 0, was_dropped: false }
     }
 
     /// As [`Sink::write`], at `now`. Takes what it drops.
@@ -99,7 +90,9 @@ impl Limited {
 
     fn drop_some(&mut self, bytes: usize) {
         if !std::mem::replace(&mut self.was_dropped, true) {
-            tracing::warn!("the guest says more than its console's rate allows; what is beyond that is dropped");
+            tracing::warn!(
+                "the guest says more than its console's rate allows; what is beyond that is dropped"
+            );
         }
         self.dropped = self.dropped.saturating_add(bytes as u64);
     }
@@ -120,8 +113,12 @@ impl Limited {
     /// The file is full, and says so if there is room for that.
     fn fill(&mut self) -> io::Result<()> {
         self.is_full = true;
-        tracing::warn!(bytes = self.written, "the console's file is full; what the guest says from here on is dropped");
-        if self.left() > 0 || self.limits.size.unwrap_or(0).saturating_sub(self.written) >= FULL.len() as u64 {
+        tracing::warn!(
+            bytes = self.written,
+            "the console's file is full; what the guest says from here on is dropped"
+        );
+        if self.left() > 0 || self.limits.size.unwrap_or(0).saturating_sub(self.written) >= FULL.len() as u64
+        {
             self.sink.write(FULL)?;
         }
         Ok(())

@@ -58,8 +58,7 @@ impl Rested {
         let mut is_rested = self.lock();
         while !*is_rested {
             let Some(slice) = patience.slice() else { return false };
-            is_rested =
-                self.changed.wait_timeout(is_rested, slice).unwrap_or_else(PoisonError::into_inner).0;
+            is_rested = self.changed.wait_timeout(is_rested, slice).unwrap_or_else(PoisonError::into_inner).0;
         }
         true
     }

@@ -249,7 +249,11 @@ impl Muxer {
     fn may_accept(&mut self) -> bool {
         let may = self.has_place();
         if !may && let Some(times) = self.full.again() {
-            tracing::warn!(most = self.most, times, "host programs wait for one of the vsock connections to end");
+            tracing::warn!(
+                most = self.most,
+                times,
+                "host programs wait for one of the vsock connections to end"
+            );
         }
         may
     }
