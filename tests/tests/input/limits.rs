@@ -233,7 +233,7 @@ fn a_request_in_flight_does_not_stretch_the_pause() {
         .and_then(|(ms, _)| ms.parse().ok())
         .unwrap_or_else(|| panic!("{said}"));
     assert!(paused < 1000.0, "{said}");
-    vm.expect("\nok disk ");
+    vm.expect("ok disk 2000\n");
     std::fs::remove_dir_all(here.path("image")).expect("it is ours");
     let still = until(Duration::from_secs(1), || (!vm.is_alive()).then_some(()));
     assert!(still.is_none(), "{}", vm.story());
