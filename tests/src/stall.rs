@@ -38,6 +38,7 @@ struct Shared {
     ended: AtomicBool,
     /// Counts the looks of the server, so that it is known to have seen `hangs`.
     looks: AtomicU64,
+    answered: AtomicU64,
 }
 
 impl Stall {
@@ -64,6 +65,11 @@ impl Stall {
 
     fn mounted(&self) -> PathBuf {
         self.place.path("mount")
+    }
+
+    /// How many requests have been answered.
+    pub fn answered(&self) -> u64 {
+        self.shared.answered.load(Ordering::SeqCst)
     }
 
     /// From here on nothing is answered.
@@ -110,6 +116,7 @@ fn serve(fuse: &File, mut data: Vec<u8>, shared: &Shared) {
                 if let Some(reply) = answer(&buffer[..read], &mut data) {
                     // ENOENT if whoever asked has been killed.
                     let _ = fuse.write(&reply);
+                    shared.answered.fetch_add(1, Ordering::SeqCst);
                 }
             }
             Err(e) if e.raw_os_error() == Some(libc::ENODEV) => return,

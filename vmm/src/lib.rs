@@ -43,6 +43,22 @@ pub fn survive_file_size_limit() -> std::io::Result<()> {
     sys::signals::survive_file_size_limit()
 }
 
+/// Makes the terminal on stdin raw by `change`. From here on signals that end or stop the process give it back first.
+pub fn make_terminal_raw(change: impl FnOnce() -> std::io::Result<()>) -> std::io::Result<()> {
+    sys::endings::make_raw(change)
+}
+
+/// The terminal on stdin has been given back as it was.
+pub fn terminal_is_given_back() {
+    sys::endings::is_cooked();
+}
+
+/// Has the signals that end a process at once, SIGQUIT for example, leave no socket behind and no terminal raw. Call
+/// when there are any, before the guest runs.
+pub fn guard_sockets_and_terminal() -> std::io::Result<()> {
+    if sys::leftover::is_any() || sys::endings::is_raw() { sys::endings::install() } else { Ok(()) }
+}
+
 /// Keeps all threads on one heap, which saves each vCPU's thread the making of its own. Call once, before any other thread
 /// is started.
 pub fn share_heap() {

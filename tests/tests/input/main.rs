@@ -18,6 +18,7 @@ mod packed;
 mod signals;
 mod table;
 mod trust;
+mod terminals;
 mod usage;
 mod vsock;
 
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
         control::cases(),
         signals::cases(),
         limits::cases(),
+        terminals::cases(),
         vsock::cases(),
         trust::cases(),
     ];

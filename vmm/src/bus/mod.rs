@@ -20,6 +20,15 @@ pub trait BusDevice: Send {
 
     /// The guest writes at `offset` from the start of the range.
     fn write(&mut self, offset: u64, data: &[u8]) -> Effect;
+
+    /// One string instruction of the guest writes elements of `size` bytes to `offset`, one after the other: `data` holds
+    /// one of them or more. The last reason to stop is given back.
+    fn write_string(&mut self, offset: u64, data: &[u8], size: usize) -> Effect {
+        data.chunks_exact(size).fold(Effect::Continue, |effect, element| match self.write(offset, element) {
+            Effect::Continue => effect,
+            stop @ Effect::Stop(_) => stop,
+        })
+    }
 }
 
 /// Why a device could not be put on a bus.
@@ -77,6 +86,16 @@ impl Bus {
         match self.find(addr, data.len()) {
             Some((entry, offset)) => {
                 entry.device.lock().unwrap_or_else(PoisonError::into_inner).write(offset, data)
+            }
+            None => Effect::Continue,
+        }
+    }
+
+    /// A guest's string instruction: see [`BusDevice::write_string`].
+    pub fn write_string(&self, addr: u64, data: &[u8], size: usize) -> Effect {
+        match self.find(addr, size) {
+            Some((entry, offset)) => {
+                entry.device.lock().unwrap_or_else(PoisonError::into_inner).write_string(offset, data, size)
             }
             None => Effect::Continue,
         }

@@ -104,7 +104,7 @@ fn boot_with_every_option() {
             cmdline: Some("-x".into()),
             memory: "1G".parse().unwrap(),
             cpus: "32".parse().unwrap(),
-            serial: SerialConfig::File("log".into()),
+            serial: SerialConfig::File(vmm::config::SerialFile { path: "log".into(), ..Default::default() }),
             devices: DevicesConfig {
                 disks: vec![disk("root", "a=b", false), disk("data", "c", true)],
                 overlay_dir: OverlayDir("o".into()),

@@ -9,9 +9,9 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use vmm::config::SerialConfig;
+use vmm::config::{SerialConfig, SerialFile};
 use vmm::control::{ControlSocket, Mailbox, Server};
-use vmm::device::serial::ConsoleTap;
+use vmm::device::serial::{ConsoleLimits, ConsoleTap};
 use vmm::machine::{Connections, PausedVm};
 use vmm::supervisor::{self, Ending, Filter, Input, Passed, Signals, Start, Watch};
 
@@ -62,7 +62,11 @@ impl Session {
         let Console { output, input, log } = Console::open(&self.serial, self.image.as_deref())?;
         self.input = input;
         self.log = log;
-        Ok(Connections::new(output, tap, ready_armed)?)
+        let limits = match &self.serial {
+            SerialConfig::File(file) => ConsoleLimits { size: file.size, rate: file.rate },
+            SerialConfig::Stdio | SerialConfig::Null => ConsoleLimits::default(),
+        };
+        Ok(Connections::new(output, tap, ready_armed)?.limit_console(limits))
     }
 
     /// Lets `vm` live. `on_running` is called once, when the guest runs; `deadline` ends it.
@@ -83,6 +87,7 @@ impl Session {
         }
         // Kept until the VM has ended; dropped, it gives the terminal back.
         let raw = if self.input.is_some() { raw_terminal()? } else { None };
+        vmm::guard_sockets_and_terminal().context("cannot handle signals that end the process")?;
         let filter = raw.is_some().then(|| Box::new(Keys::default()) as Box<dyn Filter>);
         let input = self.input.take().map(|source| Input { source, filter });
         let ending = supervisor::run(vm, Watch { start, signals, input, mailbox, deadline, on_running });
@@ -124,7 +129,7 @@ impl Console {
                 log: None,
             }),
             SerialConfig::Null => Ok(Self { output: None, input: None, log: None }),
-            SerialConfig::File(path) => {
+            SerialConfig::File(SerialFile { path, .. }) => {
                 let log = Written::open(path, "the console", image)?;
                 let output = log.file().with_context(|| format!("cannot write to `{}`", path.display()))?;
                 Ok(Self { output: Some(output), input: None, log: Some(log) })

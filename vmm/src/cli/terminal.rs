@@ -30,7 +30,7 @@ impl RawMode {
             return Ok(None);
         }
         let before = tcgetattr(&stdin)?;
-        tcsetattr(&stdin, OptionalActions::Now, &raw(&before))?;
+        vmm::make_terminal_raw(|| Ok(tcsetattr(&stdin, OptionalActions::Now, &raw(&before))?))?;
         *BEFORE.lock().unwrap_or_else(PoisonError::into_inner) = Some(before);
         static HOOK: Once = Once::new();
         HOOK.call_once(|| {
@@ -63,6 +63,7 @@ fn give_back(terminal: BorrowedFd<'_>) {
     if let Some(before) = before.take() {
         // Nothing can be done about a terminal that has hung up.
         let _ = tcsetattr(terminal, OptionalActions::Drain, &before);
+        vmm::terminal_is_given_back();
     }
 }
 

@@ -65,8 +65,21 @@ fn consoles() {
     assert_eq!(SerialConfig::parse(OsStr::new("null")).unwrap(), SerialConfig::Null);
     let odd = OsStr::from_bytes(b"file:/tmp/\xff:x");
     let path = PathBuf::from(OsStr::from_bytes(b"/tmp/\xff:x"));
-    assert_eq!(SerialConfig::parse(odd).unwrap(), SerialConfig::File(path));
+    assert_eq!(
+        SerialConfig::parse(odd).unwrap(),
+        SerialConfig::File(SerialFile { path, ..SerialFile::default() })
+    );
     assert!(matches!(SerialConfig::parse(OsStr::new("file:")), Err(Error::EmptyPath { .. })));
+    let parse = |text: &str| SerialConfig::parse(OsStr::new(text));
+    let limited = |path: &str, size, rate| SerialConfig::File(SerialFile { path: path.into(), size, rate });
+    assert_eq!(parse("file:log,size=64M").unwrap(), limited("log", Some(64 << 20), None));
+    assert_eq!(parse("file:a,b,rate=1M,size=1G").unwrap(), limited("a,b", Some(1 << 30), Some(1 << 20)));
+    assert_eq!(parse("file:log,size=1K,else").unwrap(), limited("log,size=1K,else", None, None));
+    for text in ["file:log,size=", "file:log,rate=-1", "file:log,size=1T", "file:log,size=99"] {
+        assert!(matches!(parse(text), Err(Error::SerialLimit { .. })), "{text}");
+    }
+    assert!(matches!(parse("file:log,size=1M,size=2M"), Err(Error::SerialTwice)));
+    assert!(matches!(parse("file:,size=1M"), Err(Error::EmptyPath { .. })));
     for text in ["", "tty", "Stdio", "/tmp/x", "pty"] {
         assert!(matches!(SerialConfig::parse(OsStr::new(text)), Err(Error::Serial { .. })), "{text}");
     }

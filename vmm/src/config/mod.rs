@@ -26,7 +26,7 @@ pub use memory::MemorySize;
 pub use net::{MacAddr, NetConfig, NetId, NetOverride, TapName};
 pub use rate::{BucketConfig, RateLimitConfig, RateUnit};
 pub use restore::{MemoryConfig, MemoryMode, ReportTarget, RestoreConfig, Switch};
-pub use serial::SerialConfig;
+pub use serial::{SerialConfig, SerialFile};
 pub use vsock::{GuestCid, VsockConfig, VsockPath, VsockPort};
 
 #[cfg(test)]
@@ -62,11 +62,22 @@ pub enum Error {
         value: String,
     },
     /// Not a console that exists.
-    #[error("serial console `{value}` is unknown; give stdio, null or file:PATH")]
+    #[error("serial console `{value}` is unknown; give stdio, null or file:PATH[,size=BYTES][,rate=BYTES]")]
     Serial {
         /// What was given.
         value: String,
     },
+    /// A limit of the console's file is no amount, or leaves no room for a word.
+    #[error(
+        "`{value}` is no limit of the console's file; give a whole number of 100 or more, K, M or G behind it"
+    )]
+    SerialLimit {
+        /// What was given.
+        value: String,
+    },
+    /// The same limit of the console's file more than once.
+    #[error("a limit of the console's file is given twice; leave one out")]
+    SerialTwice,
     /// The name is none that a disk can have.
     #[error("disk id `{id}` is not 1 to 20 of a-z A-Z 0-9 - _ .")]
     DiskId {

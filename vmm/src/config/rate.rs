@@ -74,7 +74,7 @@ pub enum RateUnit {
 }
 
 impl RateUnit {
-    fn number(self, text: &str) -> Option<u64> {
+    pub(super) fn number(self, text: &str) -> Option<u64> {
         let (digits, shift) = match (self, text.as_bytes().last()?) {
             (Self::Bytes, b'K' | b'k') => (&text[..text.len() - 1], 10),
             (Self::Bytes, b'M' | b'm') => (&text[..text.len() - 1], 20),

@@ -10,7 +10,7 @@ use vmm_sys_util::eventfd::EventFd;
 use super::Error;
 use crate::clock::HostClock;
 use crate::device::Wiring;
-use crate::device::serial::{ConsoleOut, ConsoleTap};
+use crate::device::serial::{ConsoleLimits, ConsoleOut, ConsoleTap};
 use crate::irq::IrqLine;
 
 /// What a machine is connected to.
@@ -47,6 +47,13 @@ impl Connections {
             ready_armed,
         };
         Ok(Self { wiring, stop })
+    }
+
+    /// The same with a console that writes no more than `limits` allow.
+    #[must_use]
+    pub fn limit_console(self, limits: ConsoleLimits) -> Self {
+        let wiring = Wiring { console: self.wiring.console.limited(limits), ..self.wiring };
+        Self { wiring, ..self }
     }
 }
 

@@ -20,6 +20,7 @@ mod base;
 mod input;
 mod letters;
 mod life;
+mod overdue;
 mod snapshots;
 
 use std::io;

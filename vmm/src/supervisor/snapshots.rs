@@ -11,6 +11,7 @@ use vmm_sys_util::eventfd::EventFd;
 
 use super::balloon::Waiting;
 use super::letters::{gone, still_busy};
+use super::overdue::Overdue;
 use super::{Pause, Supervisor, Token};
 use crate::control::{Answer, Fault, Letter, Reply, SnapshotRequest, SnapshotSummary};
 use crate::snapshot::{self, Haste, Summary, Taken};
@@ -127,6 +128,8 @@ impl Supervisor<'_> {
     /// Takes a snapshot. Whatever fails, a guest that was running goes on.
     pub(super) fn snapshot_now(&mut self, letter: Letter, out: &Path, resume: bool, ops: &mut EventOps<'_>) {
         let was_running = self.life.is_running();
+        // Until the guest may run again, or the image is being written on a thread.
+        let _overdue = Overdue::watch(self.signals);
         let start = match self.pause(&|| !letter.is_wanted()) {
             Pause::AtRest(since) => since,
             Pause::Busy(busy) => return letter.reply(Err(still_busy(&busy))),

@@ -44,6 +44,11 @@ impl Drop for Listed {
     }
 }
 
+/// Whether a file is listed.
+pub(crate) fn is_any() -> bool {
+    ENTRIES.iter().any(|slot| !slot.load(Ordering::SeqCst).is_null())
+}
+
 /// Removes every listed file that is still the one that was listed. Async-signal-safe.
 pub(crate) fn remove_all() {
     for slot in &ENTRIES {

@@ -7,6 +7,7 @@
 
 pub(crate) mod bus_error;
 pub(crate) mod clone;
+pub(crate) mod endings;
 pub(crate) mod heap;
 pub(crate) mod holes;
 pub(crate) mod kick;

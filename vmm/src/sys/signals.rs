@@ -70,6 +70,11 @@ impl EndSignals {
         Ok(Self(unsafe { File::from_raw_fd(fd) }))
     }
 
+    /// The same signals for another thread, which only asks whether there are any.
+    pub(crate) fn try_clone(&self) -> io::Result<Self> {
+        self.0.try_clone().map(Self)
+    }
+
     /// Whether a signal has come that [`Self::take`] has not taken.
     pub(crate) fn is_pending(&self) -> bool {
         let mut fd = libc::pollfd { fd: self.0.as_raw_fd(), events: libc::POLLIN, revents: 0 };

@@ -85,15 +85,11 @@ impl KvmVcpu {
             return Outcome::Failed("KVM described a port access outside its own page".into());
         };
         let port = u64::from(access.port);
-        let mut outcome = Outcome::Continue;
-        for element in access.data.chunks_exact_mut(access.size) {
-            if access.is_in {
-                pio.read(port, element);
-            } else if let Effect::Stop(reason) = pio.write(port, element) {
-                outcome = Outcome::Stop(reason);
-            }
+        if !access.is_in {
+            return pio.write_string(port, access.data, access.size).into();
         }
-        outcome
+        access.data.chunks_exact_mut(access.size).for_each(|element| pio.read(port, element));
+        Outcome::Continue
     }
 }
 

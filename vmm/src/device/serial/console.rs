@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 
+use super::limit::{ConsoleLimits, Limited};
 use crate::lifecycle::Effect;
 
 /// How long one wait for a slow reader lasts before the wish to stop is looked at again. A signal ends it sooner; this
@@ -57,6 +58,8 @@ pub struct ConsoleOut {
     // Output on its way: what the guest wrote while it was wanted to stop and nobody took it. At most what the
     // instructions write that the vCPUs were in the middle of.
     pending: Vec<u8>,
+    /// Whether the guest is in the middle of one instruction that writes many bytes, which go out together.
+    is_held: bool,
     effect: Effect,
 }
 
@@ -81,7 +84,37 @@ impl ConsoleOut {
     }
 
     pub(super) fn over(sink: Option<Box<dyn Sink>>, stop_wanted: Arc<AtomicBool>) -> Self {
-        Self { tap: None, sink, stop_wanted, pending: Vec::new(), effect: Effect::Continue }
+        Self { tap: None, sink, stop_wanted, pending: Vec::new(), is_held: false, effect: Effect::Continue }
+    }
+
+    /// The same console, which writes no more than `limits` allow.
+    #[must_use]
+    pub fn limited(self, limits: ConsoleLimits) -> Self {
+        if limits == ConsoleLimits::default() {
+            return self;
+        }
+        let sink = self.sink.map(|sink| Box::new(Limited::new(sink, limits)) as Box<dyn Sink>);
+        Self { sink, ..self }
+    }
+
+    /// What comes next belongs together, and is written with [`Self::let_go`].
+    pub(super) fn hold(&mut self) {
+        self.is_held = true;
+    }
+
+    /// Writes what was held.
+    pub(super) fn let_go(&mut self) {
+        self.is_held = false;
+        self.push_or_keep();
+    }
+
+    /// With a stop wanted, one try that waits for nobody; otherwise as long as it takes.
+    fn push_or_keep(&mut self) {
+        let stop_wanted = self.stop_wanted.clone();
+        self.push(|| match stop_wanted.load(Ordering::Acquire) {
+            true => (Duration::ZERO, true),
+            false => (SLICE, false),
+        });
     }
 
     /// What the tap wanted since the last time this was asked.
@@ -158,12 +191,9 @@ impl Write for ConsoleOut {
             }
         }
         self.pending.extend_from_slice(bytes);
-        let stop_wanted = self.stop_wanted.clone();
-        // With a stop wanted, one try that waits for nobody; otherwise as long as it takes.
-        self.push(|| match stop_wanted.load(Ordering::Acquire) {
-            true => (Duration::ZERO, true),
-            false => (SLICE, false),
-        });
+        if !self.is_held {
+            self.push_or_keep();
+        }
         Ok(bytes.len())
     }
 

@@ -8,11 +8,14 @@
 //! the guest has emptied the FIFO.
 
 mod console;
+mod limit;
 mod ready;
 mod saved;
 
 #[cfg(test)]
 mod console_test;
+#[cfg(test)]
+mod limit_test;
 #[cfg(test)]
 mod ready_test;
 #[cfg(test)]
@@ -28,6 +31,7 @@ use vm_superio::serial::{Error as UartError, Serial as Uart, SerialEvents, Seria
 use vmm_sys_util::eventfd::EventFd;
 
 pub use console::{ConsoleOut, ConsoleTap};
+pub use limit::ConsoleLimits;
 pub use ready::ReadyPattern;
 
 pub use saved::SECTION;
@@ -189,6 +193,17 @@ impl BusDevice for Serial {
         for (at, &byte) in (offset..).zip(data) {
             self.write_register(at, byte);
         }
+        self.uart.writer_mut().take_effect()
+    }
+
+    fn write_string(&mut self, offset: u64, data: &[u8], size: usize) -> Effect {
+        self.uart.writer_mut().hold();
+        for element in data.chunks_exact(size) {
+            for (at, &byte) in (offset..).zip(element) {
+                self.write_register(at, byte);
+            }
+        }
+        self.uart.writer_mut().let_go();
         self.uart.writer_mut().take_effect()
     }
 }
