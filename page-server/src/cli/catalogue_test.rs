@@ -68,7 +68,10 @@ fn what_makes_no_sense_is_refused() {
     assert!(matches!(refused(vec![], vec![a.clone()]), Contradiction::ImageWithoutSocket { .. }));
     let own = vec![place(&dir, "s", Some(&a))];
     assert!(matches!(refused(own, vec![a]), Contradiction::ImageWithoutSocket { .. }));
-    assert!(matches!(refused(vec![place(&dir, "s", None)], vec![]), Contradiction::SocketWithoutImage { .. }));
+    assert!(matches!(
+        refused(vec![place(&dir, "s", None)], vec![]),
+        Contradiction::SocketWithoutImage { .. }
+    ));
 }
 
 #[test]
