@@ -198,5 +198,15 @@ pub(super) fn session(
     deliverer.expect(Members::new(steps()));
     let ahead = Queue::new(steps());
     let peer = (!is_ours).then(|| Peer::of(&socket));
-    Session { socket, deliverer, ahead, is_ours, peer, lost: None, is_kept: false, options: options.clone() }
+    Session {
+        socket,
+        deliverer,
+        ahead,
+        is_ours,
+        peer,
+        lost: None,
+        losses: 0,
+        is_kept: false,
+        options: options.clone(),
+    }
 }
