@@ -28,16 +28,16 @@ pub(super) struct Place {
 pub(super) enum Contradiction {
     /// Nothing to listen on.
     #[error("there is no --socket")]
-    NoSocket,
+    Nowhere,
     /// Images, and no socket for them.
     #[error("no --socket without an image of its own is there for `{}`", image.display())]
-    NoSocketFor {
+    ImageWithoutSocket {
         /// The first of them.
         image: PathBuf,
     },
     /// A socket, and nothing to serve.
     #[error("there is no image for the socket `{}`", socket.display())]
-    NoImageFor {
+    SocketWithoutImage {
         /// The socket.
         socket: PathBuf,
     },
@@ -121,15 +121,15 @@ impl Catalogue {
         }
         let first = images.into_iter().next();
         match (places.is_empty(), first) {
-            (true, None) => return Err(Contradiction::NoSocket.into()),
+            (true, None) => return Err(Contradiction::Nowhere.into()),
             (_, Some(image)) if places.iter().all(|place| place.image.is_some()) => {
-                return Err(Contradiction::NoSocketFor { image }.into());
+                return Err(Contradiction::ImageWithoutSocket { image }.into());
             }
             _ => {}
         }
         // A list may be empty today.
         if let Some((socket, _)) = plan.iter().find(|(_, images)| images.is_empty() && self.file.is_none()) {
-            return Err(Contradiction::NoImageFor { socket: socket.clone() }.into());
+            return Err(Contradiction::SocketWithoutImage { socket: socket.clone() }.into());
         }
         Ok(plan)
     }

@@ -64,11 +64,14 @@ fn what_makes_no_sense_is_refused() {
         let mut catalogue = Catalogue::new(places, images, None, image::Options::default());
         catalogue.endpoints().unwrap_err().downcast::<Contradiction>().unwrap()
     };
-    assert!(matches!(refused(vec![], vec![]), Contradiction::NoSocket));
-    assert!(matches!(refused(vec![], vec![a.clone()]), Contradiction::NoSocketFor { .. }));
+    assert!(matches!(refused(vec![], vec![]), Contradiction::Nowhere));
+    assert!(matches!(refused(vec![], vec![a.clone()]), Contradiction::ImageWithoutSocket { .. }));
     let own = vec![place(&dir, "s", Some(&a))];
-    assert!(matches!(refused(own, vec![a]), Contradiction::NoSocketFor { .. }));
-    assert!(matches!(refused(vec![place(&dir, "s", None)], vec![]), Contradiction::NoImageFor { .. }));
+    assert!(matches!(refused(own, vec![a]), Contradiction::ImageWithoutSocket { .. }));
+    assert!(matches!(
+        refused(vec![place(&dir, "s", None)], vec![]),
+        Contradiction::SocketWithoutImage { .. }
+    ));
 }
 
 #[test]

@@ -541,7 +541,7 @@ impl Deliverer {
                     std::thread::yield_now();
                 }
                 Err(errno) => {
-                    tracing::warn!(%errno, "the page at offset {offset:#x} cannot be poisoned");
+                    tracing::debug!(%errno, "the page at offset {offset:#x} cannot be poisoned");
                     return Ok(false);
                 }
             }

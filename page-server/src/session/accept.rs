@@ -202,5 +202,6 @@ pub(super) fn session(
     let ahead = Queue::new(steps());
     let peer = (!is_ours).then(|| Peer::of(&socket));
     let (lookout, options) = (Lookout::default(), options.clone());
-    Session { socket, deliverer, ahead, is_ours, peer, lost: None, is_kept: false, lookout, options }
+    let (lost, losses, is_kept) = (None, 0, false);
+    Session { socket, deliverer, ahead, is_ours, peer, lost, losses, is_kept, lookout, options }
 }

@@ -61,8 +61,16 @@ impl Session {
             say(&mut self.socket, &FromServer::Lost { offset, cause: why });
             return Err(Ended::VmGone);
         }
+        self.losses += 1;
         if self.deliverer.poison(offset)? {
-            tracing::error!("a page is lost to a VM, which fails if it touches it: {why}");
+            // A source that has gone loses every page.
+            if self.losses.is_power_of_two() {
+                let losses = self.losses;
+                tracing::error!(losses, "a page is lost to a VM, which fails if it touches it: {why}");
+            }
+            return Ok(());
+        }
+        if self.is_kept {
             return Ok(());
         }
         match self.peer.as_ref().map(Peer::end) {

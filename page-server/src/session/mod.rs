@@ -135,6 +135,8 @@ pub(crate) struct Session {
     peer: Option<Peer>,
     /// The first page that is lost to it.
     lost: Option<Ended>,
+    /// How many are.
+    losses: u64,
     /// A page is lost, could not be poisoned, and the process could not be ended: its memory must stay registered.
     is_kept: bool,
     lookout: Lookout,
