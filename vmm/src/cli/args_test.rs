@@ -142,9 +142,13 @@ fn the_other_verbs() {
     for verb in ["pause", "resume", "stop"] {
         assert!(parse(&[verb, "--api-socket", "s"]).is_ok(), "{verb}");
     }
-    for line in
-        [&["inspect", "i", "--json"][..], &["verify", "i"], &["doctor", "--json"], &["demo", "--json"], &["demo", "--runs", "3"]]
-    {
+    for line in [
+        &["inspect", "i", "--json"][..],
+        &["verify", "i"],
+        &["doctor", "--json"],
+        &["demo", "--json"],
+        &["demo", "--runs", "3"],
+    ] {
         assert!(parse(line).is_ok(), "{line:?}");
     }
     let cli = Cli::try_parse_from(["rekindle", "doctor", "--log-level", "debug"]).unwrap();

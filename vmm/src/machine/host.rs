@@ -48,9 +48,7 @@ impl Host {
             return Err(Error::ApiVersion { found });
         }
         match NEEDED.iter().find(|(cap, _)| !kvm.check_extension(*cap)) {
-            Some((cap, purpose)) => {
-                Err(Error::MissingCapability { cap: Capability(*cap as u32), purpose })
-            }
+            Some((cap, purpose)) => Err(Error::MissingCapability { cap: Capability(*cap as u32), purpose }),
             None => Ok(Self { kvm }),
         }
     }

@@ -64,7 +64,15 @@ impl Machine {
         fs::rename(&self.initrd, tree.join("initrd"))?;
         let mut make = Command::new("xorriso");
         make.args(["-as", "mkisofs", "-quiet", "-o", "machine.iso", "-b", "isolinux/isolinux.bin"]);
-        make.args(["-c", "isolinux/boot.cat", "-no-emul-boot", "-boot-load-size", "4", "-boot-info-table", "cd"]);
+        make.args([
+            "-c",
+            "isolinux/boot.cat",
+            "-no-emul-boot",
+            "-boot-load-size",
+            "4",
+            "-boot-info-table",
+            "cd",
+        ]);
         process::output(make.current_dir(dir))?;
         fs::remove_dir_all(&tree)?;
         Ok(())

@@ -56,7 +56,11 @@ pub fn build_carrying(kernel: &Kernel, job: &Job, ports: String) -> Result<Initr
     let mut words = job.command.iter().map(PathBuf::from);
     let mut files = job.files.clone();
     if let Some(program) = words.next().filter(|name| !archive.has(&Path::new("bin").join(name))) {
-        let found = if program.components().count() == 1 { process::find(program.as_os_str()) } else { Some(program.clone()) };
+        let found = if program.components().count() == 1 {
+            process::find(program.as_os_str())
+        } else {
+            Some(program.clone())
+        };
         files.push(found.with_context(|| format!("there is no {}", program.display()))?);
     }
     files.extend(words.filter(|path| path.is_file()));

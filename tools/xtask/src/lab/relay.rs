@@ -170,11 +170,7 @@ fn wait_until_gone(emulator: &mut Child) -> Result<()> {
 }
 
 /// Copies what comes from one port to one of our streams, as it comes.
-fn relay(
-    port: Port,
-    gone: &Arc<AtomicBool>,
-    mut to: Box<dyn Write + Send>,
-) -> JoinHandle<io::Result<()>> {
+fn relay(port: Port, gone: &Arc<AtomicBool>, mut to: Box<dyn Write + Send>) -> JoinHandle<io::Result<()>> {
     let gone = Arc::clone(gone);
     thread::spawn(move || {
         let mut from = port.open(gone)?;

@@ -38,12 +38,7 @@ pub fn places(all: &[String], usual: &[String]) -> Result<Vec<Place>> {
     if let Some(name) = NAMES.iter().find(|name| !all.iter().any(|there| there == *name)) {
         bail!("there is no test {name}, which is one of the core");
     }
-    let place = |label, cpu, host_kernel| Place {
-        label,
-        cpu,
-        host_kernel,
-        batches: vec![names()],
-    };
+    let place = |label, cpu, host_kernel| Place { label, cpu, host_kernel, batches: vec![names()] };
     let mut places = vec![
         // The slowest one first.
         place("intel", Cpu::Intel, HostKernel::Usual),

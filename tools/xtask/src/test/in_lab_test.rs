@@ -77,9 +77,13 @@ fn passed(asked: &[String]) -> String {
 #[test]
 fn one_test_in_two_places_has_two_outcomes() {
     let places = [place("", &[&["spark::a"]]), place("intel", &[&["spark::a", "spark::b"]])];
-    let ended = spread(2, &places, |place, asked| {
-        if place.label.is_empty() { passed(asked) } else { passed(&asked[1..]) }
-    });
+    let ended = spread(
+        2,
+        &places,
+        |place, asked| {
+            if place.label.is_empty() { passed(asked) } else { passed(&asked[1..]) }
+        },
+    );
     let outcomes: Vec<(&str, Outcome)> =
         ended.outcomes.iter().map(|(name, outcome)| (name.as_str(), *outcome)).collect();
     let expected = [

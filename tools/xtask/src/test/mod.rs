@@ -136,7 +136,12 @@ fn carried(built: &Built) -> Vec<PathBuf> {
     let guest = ["vmlinuz", "config", "initramfs"].map(|name| guest.join(name));
     // The real `env` can set signals, which busybox's cannot.
     let others = process::find("env").into_iter();
-    programs.chain(built.tests.iter().cloned()).chain(built.helpers.iter().cloned()).chain(guest).chain(others).collect()
+    programs
+        .chain(built.tests.iter().cloned())
+        .chain(built.helpers.iter().cloned())
+        .chain(guest)
+        .chain(others)
+        .collect()
 }
 
 /// Which tests go to the lab on such a host: none, or those whose names contain the text returned.

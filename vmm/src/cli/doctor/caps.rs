@@ -40,6 +40,10 @@ const USEFUL: [Capability; 5] = [
 
 /// Everything that is asked for: what every VM needs is what the library itself asks for before it makes one.
 pub(super) fn all() -> impl Iterator<Item = Capability> {
-    let needed = machine::NEEDED.iter().map(|(cap, _)| Capability { cap: *cap, name: name(*cap), need: Need::Required });
+    let needed = machine::NEEDED.iter().map(|(cap, _)| Capability {
+        cap: *cap,
+        name: name(*cap),
+        need: Need::Required,
+    });
     needed.chain(USEFUL)
 }

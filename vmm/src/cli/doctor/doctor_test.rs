@@ -166,7 +166,8 @@ fn a_userfaultfd_is_had_in_several_ways() {
 
 #[test]
 fn what_every_vm_needs_is_what_is_asked_for_first() {
-    let required: Vec<_> = caps::all().filter(|c| c.need == caps::Need::Required).map(|c| c.cap as u32).collect();
+    let required: Vec<_> =
+        caps::all().filter(|c| c.need == caps::Need::Required).map(|c| c.cap as u32).collect();
     let asked: Vec<_> = vmm::machine::NEEDED.iter().map(|(cap, _)| *cap as u32).collect();
     assert_eq!(required, asked);
 }
