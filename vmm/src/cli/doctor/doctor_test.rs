@@ -134,6 +134,8 @@ fn things_that_could_be_better() {
         &["powersave", "cpupower"],
     );
     only(&with(|f| f.cpu.hypervisor = true), "nesting", degraded, &["is a VM itself"]);
+    only(&with(|f| f.kind = Some(KvmKind::Vmx)), "kvm-kind", State::Ok, &["vmx (kvm_intel)", "Bochs"]);
+    only(&with(|f| f.kind = Some(KvmKind::Svm)), "kvm-kind", State::Ok, &["svm (kvm_amd)", "QEMU"]);
     let old = with(|f| f.kernel = "5.10.0".into());
     assert!(old.can_run);
     assert_eq!(old.checks.iter().filter(|c| c.state == degraded).count(), 2, "kernel and pagemap-scan");
