@@ -3,7 +3,10 @@
 
 use rekindle_tests::state::{Section, State};
 use rekindle_tests::{Case, Image, Scratch, cases, rekindle};
-use snapshot_format::state::{ClockState, CpuidWordState, ManifestState, MemoryState, VcpuState};
+use snapshot_format::state::{
+    ClockState, CpuidEntryState, CpuidWordState, HostCheckState, ManifestState, MemoryState, MsrState,
+    VcpuState,
+};
 
 use crate::{KVM, args};
 
@@ -61,6 +64,48 @@ const ROWS: &[Row] = &[
     ("other-kvm", other_kvm, 4, &["KVM of kind `xen`, this host has"]),
     ("missing-capability", missing_capability, 4, &["its KVM lacks capability 99999"]),
     ("large-xsave", large_xsave, 4, &["16777216 are needed"]),
+    // Other hosts, in what the guest was shown and uses: the manifest does not say it.
+    ("not-known-to-be-met", |state| state.without("host-check"), 0, &[]),
+    (
+        "met-elsewhere",
+        |state| state.edit("host-check", |met: &mut HostCheckState| met.digest = [7; 16]),
+        0,
+        &[],
+    ),
+    ("shown-more", |state| shown(state, 0x8000_0001, |leaf| leaf.ecx |= 1 << 11), 4, &["its CPU lacks xop"]),
+    (
+        "shown-more-of-kvm",
+        |state| shown(state, 0x4000_0001, |leaf| leaf.eax |= 1 << 31),
+        4,
+        &["its CPU lacks CPUID 0x40000001.0x0 EAX bit 31"],
+    ),
+    (
+        "longer-addresses",
+        |state| shown(state, 0x8000_0008, |leaf| leaf.eax |= 0xff),
+        4,
+        &["the number of physical address bits (CPUID 0x80000008.0x0) is", "at least 255 is needed"],
+    ),
+    ("later-efer", |state| vcpu(state, |v| v.sregs.efer |= 1 << 63), 4, &["it does not have EFER bit 63"]),
+    ("later-xcr0", |state| vcpu(state, |v| v.xcrs[0].value |= 1 << 61), 4, &["it does not have XCR0 bit 61"]),
+    (
+        "later-msr",
+        |state| vcpu(state, |v| v.msrs.push(MsrState { index: LATER_MSR, data: 0xab })),
+        4,
+        &["its KVM does not have MSR 0x7fff0000, which holds 0xab"],
+    ),
+    // Nobody misses what was never used.
+    (
+        "later-msr-unused",
+        |state| vcpu(state, |v| v.msrs.push(MsrState { index: LATER_MSR, data: 0 })),
+        0,
+        &[],
+    ),
+    (
+        "later-msr-unused-among-others",
+        |state| vcpu(state, |v| v.msrs.insert(3, MsrState { index: LATER_MSR, data: 0 })),
+        0,
+        &[],
+    ),
     // Contradictions.
     ("no-cpus", |state| manifest(state, |m| m.vcpus = 0), 3, &["counts 0 vCPUs where 1 to 32 are possible"]),
     ("many-cpus", |state| manifest(state, |m| m.vcpus = 33), 3, &["counts 33 vCPUs"]),
@@ -99,6 +144,18 @@ const ROWS: &[Row] = &[
     ("no-regions", |state| memory(state, |m| m.regions.clear()), 3, &["0 regions"]),
     ("clock-of-the-far-future", far_future, 0, &[]),
 ];
+
+/// An MSR that no kernel has.
+const LATER_MSR: u32 = 0x7fff_0000;
+
+/// Changes a leaf of what the first vCPU is shown.
+fn shown(state: State, leaf: u32, change: impl FnOnce(&mut CpuidEntryState)) -> State {
+    let found = |v: &mut VcpuState| {
+        let entry = v.cpuid.iter_mut().find(|entry| entry.function == leaf);
+        change(entry.expect("a guest is shown this leaf"));
+    };
+    vcpu(state, found)
+}
 
 fn vcpu(state: State, change: impl FnOnce(&mut VcpuState)) -> State {
     state.edit("vcpu:0", change)

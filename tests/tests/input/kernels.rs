@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use rekindle_tests::{Case, Launch, Need, Scratch, cases};
+use rekindle_tests::{Case, Launch, Need, Scratch, cases, rekindle};
 use vmm::config::{KernelConfig, MemorySize, VmConfig};
 use vmm::machine::{Connections, Guest};
 
@@ -16,7 +16,8 @@ pub(crate) fn cases() -> Vec<Case> {
         [
             a_kernel_that_does_not_fit_is_refused,
             what_the_kernel_is_given_is_checked,
-            a_nul_in_the_command_line_is_refused
+            a_nul_in_the_command_line_is_refused,
+            a_kernel_that_runs_into_nothing_is_told_where
         ]
     );
     // Refused before /dev/kvm is opened.
@@ -199,6 +200,20 @@ fn what_the_kernel_is_given_is_checked() {
         ),
     ];
     check(&here, rows);
+}
+
+/// There is no memory in the hole for devices, so nobody can say what the instruction there is.
+fn a_kernel_that_runs_into_nothing_is_told_where() {
+    const NOWHERE: u32 = 0xd000_0000;
+    let mut kernel = sound_elf();
+    let code = kernel.len() - 16;
+    kernel[code] = 0xb8; // mov eax, NOWHERE
+    kernel[code + 1..code + 5].copy_from_slice(&NOWHERE.to_le_bytes());
+    kernel[code + 5..code + 7].copy_from_slice(&[0xff, 0xe0]); // jmp rax
+    let here = Scratch::new();
+    let kernel = here.file("kernel", kernel);
+    let boot = args!["boot", "--memory", "16M", "--kernel", kernel];
+    rekindle(boot).fails(5, &["vCPU 0 cannot go on: KVM", "emulate", "at RIP 0xd0000000"]);
 }
 
 /// No argument can carry one, but a library's caller can.

@@ -17,8 +17,10 @@ pub enum Kvm {
     Unknown,
 }
 
-/// Modules that provide `/dev/kvm`, and whether they use hardware virtualization.
-const MODULES: [(&str, bool); 3] = [("kvm_intel", true), ("kvm_amd", true), ("kvm_pvm", false)];
+/// Modules that provide `/dev/kvm`, and the processor's flag without which they do not; none uses no hardware
+/// virtualization.
+const MODULES: [(&str, Option<&str>); 3] =
+    [("kvm_intel", Some("vmx")), ("kvm_amd", Some("svm")), ("kvm_pvm", None)];
 
 impl Kvm {
     /// Of the host that this runs on.
@@ -26,13 +28,22 @@ impl Kvm {
         if let Err(why) = OpenOptions::new().read(true).write(true).open("/dev/kvm") {
             return Self::Unusable(why.to_string());
         }
-        Self::provided_by(|module| Path::new("/sys/module").join(module).exists())
+        let cpuinfo = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+        Self::provided_by(|file| Path::new("/sys/module").join(file).exists(), &cpuinfo)
     }
 
-    fn provided_by(is_loaded: impl Fn(&str) -> bool) -> Self {
-        match MODULES.into_iter().find(|(module, _)| is_loaded(module)) {
-            Some((module, true)) => Self::Hardware(module),
-            Some((module, false)) => Self::Emulating(module),
+    /// As `KvmKind::detect` of the VMM, which is not linked here. Modules that are built into the kernel are all listed, so
+    /// of several the one is meant that was loaded, and else the one for this processor.
+    fn provided_by(exists: impl Fn(&str) -> bool, cpuinfo: &str) -> Self {
+        let flags = cpuinfo.lines().find(|line| line.starts_with("flags")).unwrap_or_default();
+        let has = |flag: &str| flags.split_ascii_whitespace().any(|word| word == flag);
+        let present: Vec<_> = MODULES.into_iter().filter(|(module, ..)| exists(module)).collect();
+        let loaded = present.iter().find(|(module, ..)| exists(&format!("{module}/initstate")));
+        let fitting = || present.iter().find(|(_, flag)| flag.is_none_or(has));
+        let only = if present.len() == 1 { present.first() } else { None };
+        match only.or(loaded).or_else(fitting) {
+            Some((module, Some(_))) => Self::Hardware(module),
+            Some((module, None)) => Self::Emulating(module),
             None => Self::Unknown,
         }
     }

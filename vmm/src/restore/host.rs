@@ -25,14 +25,18 @@ pub(super) struct Offer {
     msrs: Vec<u32>,
     /// `IA32_ARCH_CAPABILITIES` of a guest, if KVM tells.
     arch_capabilities: Option<u64>,
+    /// Whether a guest has all features of the processor, whatever KVM says: PVM runs its user mode there, which no control
+    /// holds back, and adds to the CPUID of a vCPU what the processor has.
+    unhidden: bool,
 }
 
 impl Offer {
-    fn of(host: &Host) -> Result<Self, Error> {
+    fn of(host: &Host, kind: KvmKind) -> Result<Self, Error> {
         Ok(Self {
             cpuid: host.supported_cpuid().map_err(Error::Kvm)?,
             msrs: host.listed_msrs().map_err(Error::Kvm)?,
             arch_capabilities: host.feature_msr(immunity::ARCH_CAPABILITIES),
+            unhidden: kind == KvmKind::Pvm,
         })
     }
 }
@@ -49,7 +53,7 @@ impl Contents {
         let host = Host::open().map_err(Error::Kvm)?;
         self.check_capabilities(&host)?;
         if !self.was_met_here(kind, &processor) {
-            let lacks = lacking(&self.manifest.host, &self.vcpus, &Offer::of(&host)?, &processor);
+            let lacks = lacking(&self.manifest.host, &self.vcpus, &Offer::of(&host, kind)?, &processor);
             if !lacks.is_empty() {
                 return Err(self.lacks(lacks.join("; ")));
             }
@@ -129,7 +133,7 @@ fn lacking_features(
         .flat_map(|vcpu| cpuid::shown_words(|leaf, subleaf| cpuid::lookup_saved(&vcpu.cpuid, leaf, subleaf)));
     let words: Vec<_> = needs.cpuid.iter().copied().chain(shown).collect();
     let offered = |leaf, subleaf| cpuid::lookup(&offer.cpuid, leaf, subleaf);
-    let missing = cpuid::missing(&words, offered, processor);
+    let missing = cpuid::missing(&words, offered, processor, offer.unhidden);
     let said = |withheld: bool, who: &str| {
         let mut names = Vec::new();
         for name in missing.iter().filter(|m| m.withheld == withheld).flat_map(|m| &m.names) {

@@ -20,8 +20,11 @@ const CLIENT: Cpu = Cpu { avx512: false, physical_bits: 39, arch_capabilities: 0
 const AVX512F: u32 = 1 << 16;
 const KVM_STEAL_TIME: u32 = 1 << 5;
 
+/// Leaf, sub-leaf, flags.
+type Leaf = (u32, u32, u32, Registers);
+
 /// `KVM_GET_SUPPORTED_CPUID` there.
-fn leaves(cpu: Cpu) -> Vec<(u32, u32, u32, Registers)> {
+fn leaves(cpu: Cpu) -> Vec<Leaf> {
     let components = if cpu.avx512 { 0b1110_0111 } else { 0b111 };
     vec![
         (0, 0, 0, [0x1F, 0, 0, 0]),
@@ -37,7 +40,7 @@ fn leaves(cpu: Cpu) -> Vec<(u32, u32, u32, Registers)> {
 }
 
 fn offer(cpu: Cpu) -> Offer {
-    let entry = |(function, index, flags, [eax, ebx, ecx, edx])| kvm_cpuid_entry2 {
+    let entry = |(function, index, flags, [eax, ebx, ecx, edx]): Leaf| kvm_cpuid_entry2 {
         function,
         index,
         flags,
@@ -51,6 +54,7 @@ fn offer(cpu: Cpu) -> Offer {
         cpuid: leaves(cpu).into_iter().map(entry).collect(),
         msrs: vec![0x174, 0x277],
         arch_capabilities: Some(cpu.arch_capabilities),
+        unhidden: false,
     }
 }
 
@@ -60,7 +64,7 @@ fn processor(cpu: Cpu) -> impl Fn(u32, u32) -> Registers {
 
 /// A vCPU of a guest that booted there.
 fn vcpu(cpu: Cpu) -> VcpuState {
-    let entry = |(function, index, flags, [eax, ebx, ecx, edx])| CpuidEntryState {
+    let entry = |(function, index, flags, [eax, ebx, ecx, edx]): Leaf| CpuidEntryState {
         function,
         index,
         flags,
@@ -110,6 +114,14 @@ fn what_kvm_hides_of_the_processor_is_not_there() {
     let hidden = Cpu { avx512: false, ..SERVER };
     let lacks = lacking(&needs(), &[vcpu(SERVER)], &offer(hidden), processor(SERVER));
     assert_eq!(lacks, ["its KVM does not offer avx512f, xstate_opmask, xstate_zmm_hi256, xstate_hi16_zmm"]);
+}
+
+#[test]
+fn where_kvm_hides_nothing_the_processor_decides() {
+    let hidden = Offer { unhidden: true, ..offer(Cpu { avx512: false, ..SERVER }) };
+    let lacks = |processor: Cpu| lacking(&needs(), &[vcpu(SERVER)], &hidden, self::processor(processor));
+    assert_eq!(lacks(SERVER), [""; 0]);
+    assert_eq!(lacks(Cpu { avx512: false, ..SERVER }).len(), 1);
 }
 
 #[test]

@@ -136,10 +136,22 @@ pub(crate) fn port_io(vcpu: &mut VcpuFd, run_bytes: usize) -> Option<PortIo<'_>>
     Some(PortIo { port: io.port, size, is_in: u32::from(io.direction) == KVM_EXIT_IO_IN, data })
 }
 
-/// `KVM_INTERNAL_ERROR_*` of the last `KVM_RUN`. Meaningful after it returned with `KVM_EXIT_INTERNAL_ERROR`.
-pub(crate) fn internal_suberror(vcpu: &mut VcpuFd) -> u32 {
+/// What KVM says of an internal error: `kvm_run.internal`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct InternalError {
+    /// `KVM_INTERNAL_ERROR_*`.
+    pub suberror: u32,
+    /// How many of `data` are valid.
+    pub count: u32,
+    /// Depends on `suberror`.
+    pub data: [u64; 16],
+}
+
+/// The internal error of the last `KVM_RUN`. Meaningful after it returned with `KVM_EXIT_INTERNAL_ERROR`.
+pub(crate) fn internal_error(vcpu: &mut VcpuFd) -> InternalError {
     // SAFETY: every member of the union is plain integers, so reading any of them is defined.
-    unsafe { vcpu.get_kvm_run().__bindgen_anon_1.internal }.suberror
+    let internal = unsafe { vcpu.get_kvm_run().__bindgen_anon_1.internal };
+    InternalError { suberror: internal.suberror, count: internal.ndata, data: internal.data }
 }
 
 /// The state of an 8259. Call only with what `KVM_GET_IRQCHIP` returned for one.

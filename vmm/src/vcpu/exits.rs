@@ -8,6 +8,11 @@ use super::fd::KvmVcpu;
 use crate::bus::Bus;
 use crate::lifecycle::{Effect, StopReason};
 use crate::sys;
+use crate::sys::kvm::InternalError;
+
+#[cfg(test)]
+#[path = "exits_test.rs"]
+mod exits_test;
 
 /// What came of one `KVM_RUN`.
 #[derive(Debug, PartialEq, Eq)]
@@ -48,11 +53,12 @@ impl KvmVcpu {
             // Comes with EFAULT on kernels that say where it happened.
             Ok(VcpuExit::MemoryFault { .. }) => Outcome::BadMemory(libc::EFAULT),
             Ok(VcpuExit::FailEntry(reason, cpu)) => Outcome::Failed(format!(
-                "hardware refuses to enter the guest (reason {reason:#x} on CPU {cpu})"
+                "hardware refuses to enter the guest (reason {reason:#x} on CPU {cpu}){}",
+                self.place()
             )),
             Ok(VcpuExit::InternalError) => {
-                let suberror = sys::kvm::internal_suberror(&mut self.fd);
-                Outcome::Failed(format!("KVM internal error, suberror {suberror}"))
+                let error = sys::kvm::internal_error(&mut self.fd);
+                Outcome::Failed(format!("{}{}", describe(&error), self.place()))
             }
             Ok(exit) => Outcome::Failed(format!("unexpected exit {exit:?}")),
             Err(e) => match e.errno() {
@@ -63,6 +69,11 @@ impl KvmVcpu {
                 errno => Outcome::Failed(io::Error::from_raw_os_error(errno).to_string()),
             },
         }
+    }
+
+    /// Where the guest stands, for people.
+    fn place(&self) -> String {
+        self.fd.get_regs().map_or_else(|_| String::new(), |regs| format!(" at RIP {:#x}", regs.rip))
     }
 
     /// Serves every element of a string instruction on its own: a device sees what the CPU does.
@@ -81,4 +92,36 @@ impl KvmVcpu {
         }
         outcome
     }
+}
+
+/// `KVM_INTERNAL_ERROR_*` (linux/kvm.h).
+const EMULATION: u32 = 1;
+const SIMULTANEOUS_EXCEPTIONS: u32 = 2;
+const DELIVERY: u32 = 3;
+const UNEXPECTED_EXIT: u32 = 4;
+
+/// An internal error for people, who may want to report it.
+///
+/// Of an instruction that cannot be emulated KVM gives the bytes since Linux 5.14: the flags are the first word of its data,
+/// and their bit 0 says that a byte with the number and 15 bytes follow (`prepare_emulation_failure_exit`).
+fn describe(error: &InternalError) -> String {
+    let InternalError { suberror, count, data } = error;
+    let words = &data[..data.len().min(*count as usize)];
+    let what = match (*suberror, words) {
+        (EMULATION, [flags, first, second, ..]) if flags & 1 != 0 => {
+            let bytes = [first.to_le_bytes(), second.to_le_bytes()].concat();
+            let given = &bytes[1..];
+            let instruction = &given[..given.len().min(bytes[0].into())];
+            let hex: Vec<_> = instruction.iter().map(|byte| format!("{byte:02x}")).collect();
+            return format!("KVM cannot emulate the instruction that begins with {}", hex.join(" "));
+        }
+        (EMULATION, _) => return "KVM cannot emulate an instruction".to_owned(),
+        (SIMULTANEOUS_EXCEPTIONS, _) => "exceptions at the same time",
+        (DELIVERY, _) => "an exit while an event was delivered",
+        (UNEXPECTED_EXIT, _) => "an exit of the hardware that it does not know",
+        _ => "unknown",
+    };
+    let words: Vec<_> = words.iter().map(|word| format!("{word:#x}")).collect();
+    let data = if words.is_empty() { String::new() } else { format!(", data {}", words.join(" ")) };
+    format!("KVM internal error, suberror {suberror} ({what}{data})")
 }

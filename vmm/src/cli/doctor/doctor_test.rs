@@ -225,6 +225,13 @@ fn facts_are_read_from_what_the_kernel_prints() {
 }
 
 #[test]
+fn capabilities_have_their_kernel_names() {
+    let names: Vec<_> = caps::all().map(|cap| cap.name).collect();
+    assert_eq!(names[0], "KVM_CAP_IRQCHIP");
+    assert!(names.contains(&"KVM_CAP_XSAVE2"));
+}
+
+#[test]
 fn this_host_can_be_looked_at() {
     let report = examine(&Facts::gather());
     assert!(report.checks.iter().any(|c| c.name == "kernel" && c.state == State::Ok));

@@ -56,12 +56,13 @@ pub fn shown_words(shown: impl Fn(u32, u32) -> Registers) -> Vec<CpuidWordState>
 ///
 /// `offered` is what this host's KVM says that it can show a guest (`KVM_GET_SUPPORTED_CPUID`), `processor` the
 /// processor's own CPUID. That is asked only for what KVM does not offer, and counts only for what the processor does
-/// without KVM.
+/// without KVM: all of it with `unhidden`, where KVM runs a guest on the processor as it is.
 #[must_use]
 pub fn missing(
     needed: &[CpuidWordState],
     offered: impl Fn(u32, u32) -> Registers,
     processor: impl Fn(u32, u32) -> Registers,
+    unhidden: bool,
 ) -> Vec<Missing> {
     needed
         .iter()
@@ -70,7 +71,7 @@ pub fn missing(
             let of = |registers: Registers| registers.get(usize::from(word.register)).copied().unwrap_or(0);
             let not_offered = word.bits & !of(offered(word.function, word.index));
             let there = if not_offered == 0 { 0 } else { of(present(&processor, word.function, word.index)) };
-            let withheld = not_offered & there & !native(word);
+            let withheld = if unhidden { 0 } else { not_offered & there & !native(word) };
             [(not_offered & !there, false), (withheld, true)].map(|(bits, withheld)| {
                 let names = (0..32).filter(|bit| bits >> bit & 1 != 0).map(|bit| name(word, bit)).collect();
                 Missing { word: CpuidWordState { bits, ..*word }, names, withheld }

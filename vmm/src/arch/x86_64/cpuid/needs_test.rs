@@ -36,7 +36,12 @@ fn word(function: u32, register: u8, bits: u32) -> CpuidWordState {
 
 /// What is missing where KVM offers nothing but what the processor has.
 fn both(needed: &[CpuidWordState], host: impl Fn(u32, u32) -> Registers) -> Vec<Missing> {
-    missing(needed, |leaf, subleaf| if leaf == 0x8000_0021 { [0; 4] } else { host(leaf, subleaf) }, &host)
+    missing(
+        needed,
+        |leaf, subleaf| if leaf == 0x8000_0021 { [0; 4] } else { host(leaf, subleaf) },
+        &host,
+        false,
+    )
 }
 
 #[test]
@@ -77,7 +82,7 @@ fn this_host_has_what_it_has() {
         .into();
     let needed = required_words(&all, host);
     assert!(needed.iter().any(|word| (word.function, word.register) == (1, 3)), "{needed:?}");
-    assert_eq!(missing(&needed, host, |_, _| unreachable!("KVM offers all")), []);
+    assert_eq!(missing(&needed, host, |_, _| unreachable!("KVM offers all"), false), []);
     assert_eq!(vendor(host).len(), 12);
 }
 
@@ -85,7 +90,10 @@ fn this_host_has_what_it_has() {
 fn what_kvm_does_not_offer_is_missing_although_the_processor_has_it() {
     // AVX2 is there, and KVM was told to hide it; RTM was switched off for all.
     let needed = [word(1, 2, AVX), word(7, 1, AVX2 | 1 << 11)];
-    let found = missing(&needed, host_with(AVX, 0), host_with(AVX, AVX2));
+    let found = missing(&needed, host_with(AVX, 0), host_with(AVX, AVX2), false);
+    // PVM cannot hide anything of the processor.
+    let found_unhidden = missing(&needed, host_with(AVX, 0), host_with(AVX, AVX2), true);
+    assert_eq!(found_unhidden.iter().flat_map(|m| &m.names).collect::<Vec<_>>(), ["rtm"]);
     let said: Vec<_> = found.iter().map(|m| (m.withheld, m.names.join(" "))).collect();
     assert_eq!(said, [(false, "rtm".to_owned()), (true, "avx2".to_owned())]);
 }
@@ -99,10 +107,10 @@ fn what_a_processor_does_by_itself_an_older_kvm_need_not_know() {
         7 => [0, 0, 0, 1 << 4 | 1 << 24],
         _ => [0; 4],
     };
-    assert_eq!(missing(&fsrm, |_, _| [0; 4], processor), []);
+    assert_eq!(missing(&fsrm, |_, _| [0; 4], processor, false), []);
     // Tiles have state, which KVM must save.
-    assert!(missing(&[word(7, 3, 1 << 24)], |_, _| [0; 4], processor)[0].withheld);
-    assert!(!missing(&fsrm, |_, _| [0; 4], |_, _| [0; 4])[0].withheld);
+    assert!(missing(&[word(7, 3, 1 << 24)], |_, _| [0; 4], processor, false)[0].withheld);
+    assert!(!missing(&fsrm, |_, _| [0; 4], |_, _| [0; 4], false)[0].withheld);
 }
 
 #[test]
@@ -120,6 +128,6 @@ fn all_that_a_guest_was_shown_counts_but_for_what_every_kvm_has() {
         [word(1, 2, AVX), word(7, 3, 1 << 26), word(0x24, 1, 1 << 17), word(0x4000_0001, 0, 1 << 5)]
     );
     let names: Vec<_> =
-        missing(&words, |_, _| [0; 4], |_, _| [0; 4]).into_iter().flat_map(|m| m.names).collect();
+        missing(&words, |_, _| [0; 4], |_, _| [0; 4], false).into_iter().flat_map(|m| m.names).collect();
     assert_eq!(names, ["avx", "spec_ctrl", "avx10_256", "kvm_steal_time"]);
 }
