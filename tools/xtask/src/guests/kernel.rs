@@ -83,7 +83,7 @@ fn is_stale(manifest: &Manifest, guest: &Guest) -> bool {
         manifest.modules.iter().any(|module| module.name == **name)
             || manifest.absent.iter().any(|absent| absent == *name)
     };
-    (manifest.pinned && manifest.version != guest.version) || !fetch::WANTED.iter().all(|name| known(&name))
+    (manifest.pinned && manifest.version != guest.version) || !fetch::WANTED.iter().all(known)
 }
 
 /// The manifest in `dir`, if it is one that this version of the chores wrote.

@@ -50,7 +50,7 @@ impl Machine {
         // Debian's Bochs is built with its debugger, which waits for a command.
         fs::write(dir.join("debugger"), "c\n").context("cannot write what Bochs's debugger is told")?;
         let ports = PORTS.map(|name| Port::File(dir.join(name)));
-        Ok(relay::Machine { command: command(dir), ports })
+        Ok(relay::Machine { command: command(dir), ports, has_screen: true })
     }
 
     /// BIOS, boot loader, kernel and initramfs: Bochs itself loads no kernel.
@@ -117,15 +117,13 @@ fn loader_configuration() -> String {
     )
 }
 
-/// The command that runs the machine in the foreground, in `dir`.
+/// The command that runs the machine in the foreground, in `dir`, under `setpriv`, so that the kernel kills it when we die.
 ///
-/// Of Bochs's displays the one that draws into a terminal needs least; `script` gives it one. That runs under `setpriv`, so
-/// that the kernel kills it when we die, and Bochs dies of its terminal's end.
+/// Of Bochs's displays the one that draws into a terminal needs least; with its debugger, it makes that terminal itself.
 fn command(dir: &Path) -> Command {
     let mut command = Command::new("setpriv");
-    command.args(["--pdeathsig", "KILL", "--", "script", "--quiet", "--flush", "--return", "--command"]);
-    command.args(["exec bochs-bin -rc debugger -q -f bochsrc", "/dev/null"]);
-    command.env("TERM", "linux").env("SHELL", "/bin/sh").current_dir(dir);
+    command.args(["--pdeathsig", "KILL", "--", "bochs-bin", "-rc", "debugger", "-q", "-f", "bochsrc"]);
+    command.env("TERM", "linux").current_dir(dir);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
     command
 }

@@ -43,7 +43,7 @@ const WITHOUT: [(Option<Version>, &[&str]); 3] = [
 impl Machine {
     /// The machine, with its ports in `dir`: virtio-serial ports, each a Unix socket of that name that QEMU connects to.
     pub fn prepare(&self, dir: &Path) -> Result<relay::Machine> {
-        Ok(relay::Machine { command: self.command(dir), ports: relay::listen(dir)? })
+        Ok(relay::Machine { command: self.command(dir), ports: relay::listen(dir)?, has_screen: false })
     }
 
     /// It runs under `setpriv`, so that the kernel kills it when we die, whatever we die of.

@@ -4,6 +4,7 @@
 use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, Read, Write};
 use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
@@ -26,6 +27,9 @@ pub struct Machine {
     pub command: Command,
     /// The other ends of [`PORTS`].
     pub ports: [Port; 3],
+    /// Whether it draws a screen into a terminal of its own, which its standard error names and which must be read, or it
+    /// waits for that after some 64 KiB.
+    pub has_screen: bool,
 }
 
 /// Our end of a port.
@@ -37,6 +41,9 @@ pub enum Port {
     File(PathBuf),
 }
 
+/// Of fcntl.h: a terminal that is opened does not become that of this process.
+const O_NOCTTY: i32 = 0o400;
+
 /// How often the machine is looked at.
 const TICK: Duration = Duration::from_millis(20);
 /// How long the machine may take to be gone after the command has ended.
@@ -46,14 +53,17 @@ const GRACE: Duration = Duration::from_secs(10);
 /// returns.
 pub fn run(machine: Machine, streams: Streams, limit: Duration) -> Result<u8> {
     let started = Instant::now();
-    let Machine { mut command, ports: [out, err, ctl] } = machine;
+    let Machine { mut command, ports: [out, err, ctl], has_screen } = machine;
     let gone = Arc::new(AtomicBool::new(false));
     let out = relay(out, &gone, streams.out);
     let err = relay(err, &gone, streams.err);
     let until = Arc::clone(&gone);
     let reports = thread::spawn(move || follow(ctl, until, started));
 
-    let child = command.spawn().context("cannot run setpriv, which would run the emulator")?;
+    let mut child = command.spawn().context("cannot run setpriv, which would run the emulator")?;
+    if let Some(said) = child.stderr.take_if(|_| has_screen) {
+        thread::spawn(move || discard_screen(said));
+    }
     let mut emulator = Emulator { child, gone };
     let deadline = started + limit;
     let mut ended = None;
@@ -90,6 +100,21 @@ pub fn run(machine: Machine, streams: Streams, limit: Duration) -> Result<u8> {
             .context("cannot pass on output")?;
     }
     Ok(status)
+}
+
+/// Reads what a machine draws until it is gone. What goes wrong here shows as a machine that stands still.
+fn discard_screen(said: impl Read) {
+    for line in BufReader::new(said).lines().map_while(Result::ok) {
+        if let Some(path) = screen(&line) {
+            let terminal = File::options().read(true).custom_flags(O_NOCTTY).open(path);
+            thread::spawn(move || terminal.and_then(|mut terminal| io::copy(&mut terminal, &mut io::sink())));
+        }
+    }
+}
+
+/// The terminal that a line such as `Bochs connected to screen "/dev/pts/0"` names.
+fn screen(line: &str) -> Option<&str> {
+    line.split_once("connected to screen \"")?.1.strip_suffix('"')
 }
 
 /// A socket for each port, in `dir` but addressed by a descriptor of it, whose path is short enough for a
@@ -206,3 +231,7 @@ fn follow(port: Port, gone: Arc<AtomicBool>, started: Instant) -> Result<u8> {
     }
     bail!("it ended before the command did")
 }
+
+#[cfg(test)]
+#[path = "relay_test.rs"]
+mod relay_test;

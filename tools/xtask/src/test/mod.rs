@@ -94,7 +94,7 @@ pub fn run(options: &Options) -> Result<bool> {
         let programs = Programs { files: carried(&built), tests: built.tests, env };
         Some(in_lab::run(&options.lab, &programs, &places))
     };
-    if !options.only_lab && !options.core {
+    if !options.only_lab && !options.core && kvm.is_usable() {
         summary.ran_on(kvm.to_string());
     }
     if let Some(ended) = &moved {

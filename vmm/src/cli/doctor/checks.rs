@@ -195,7 +195,11 @@ fn kvm_kind(kind: Option<KvmKind>) -> Check {
              the built-in guest runs well",
             "for stock kernels use a host with kvm_intel or kvm_amd",
         ),
-        Some(kind) => ok(NAME, format!("{kind} ({})", kind.module().unwrap_or("kvm"))),
+        Some(kind) => {
+            let emulator = if kind == KvmKind::Vmx { "Bochs" } else { "QEMU" };
+            let module = kind.module().unwrap_or("kvm");
+            ok(NAME, format!("{kind} ({module}); rekindle is tested on it by emulated hardware, {emulator}'s"))
+        }
         None => degraded(
             NAME,
             "none of kvm_intel, kvm_amd and kvm_pvm is in /sys/module: images cannot be marked with their kind",

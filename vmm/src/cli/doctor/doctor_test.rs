@@ -143,6 +143,8 @@ fn things_that_could_be_better() {
         &["powersave", "cpupower"],
     );
     only(&with(|f| f.cpu.hypervisor = true), "nesting", degraded, &["is a VM itself"]);
+    only(&with(|f| f.kind = Some(KvmKind::Vmx)), "kvm-kind", State::Ok, &["vmx (kvm_intel)", "Bochs"]);
+    only(&with(|f| f.kind = Some(KvmKind::Svm)), "kvm-kind", State::Ok, &["svm (kvm_amd)", "QEMU"]);
     let old = with(|f| f.kernel = "5.10.0".into());
     assert!(old.can_run);
     assert_eq!(old.checks.iter().filter(|c| c.state == degraded).count(), 2, "kernel and pagemap-scan");
@@ -231,6 +233,13 @@ fn facts_are_read_from_what_the_kernel_prints() {
     let groups = "root:x:0:\nkvm:x:108:a,b\nbroken\n";
     assert_eq!(group_name(groups, 108).as_deref(), Some("kvm"));
     assert_eq!(group_name(groups, 1), None);
+}
+
+#[test]
+fn capabilities_have_their_kernel_names() {
+    let names: Vec<_> = caps::all().map(|cap| cap.name).collect();
+    assert_eq!(names[0], "KVM_CAP_IRQCHIP");
+    assert!(names.contains(&"KVM_CAP_XSAVE2"));
 }
 
 #[test]
