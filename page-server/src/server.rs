@@ -16,7 +16,9 @@ use rustix::fd::OwnedFd;
 use rustix::io::Errno;
 use rustix::net::sockopt;
 
+use crate::descriptors::Doubling;
 use crate::image::Served;
+use crate::notify::Notify;
 use crate::session::{self, End, Options, Session};
 use crate::socket::Socket;
 use crate::stats::Metrics;
@@ -82,6 +84,8 @@ struct Shared {
     sessions: AtomicUsize,
     /// Notified whenever a session ends.
     ended: (Mutex<()>, Condvar),
+    /// How often no connection could be taken.
+    starved: Mutex<Doubling>,
     next: AtomicU64,
 }
 
@@ -95,8 +99,12 @@ pub fn run(
     config: Config,
     metrics: Metrics,
     signals: &mut Signals,
+    notify: &Notify,
 ) -> Result<(), Error> {
     let Config { max_sessions, drain, session } = config;
+    for image in &images {
+        metrics.watch(&image.path().display().to_string(), image.counts());
+    }
     let stop = eventfd(0, EventfdFlags::CLOEXEC).map_err(|errno| Error::SetUp(errno.into()))?;
     let shared = Arc::new(Shared {
         served: images,
@@ -105,12 +113,15 @@ pub fn run(
         stop,
         sessions: AtomicUsize::new(0),
         ended: Default::default(),
+        starved: Mutex::default(),
         next: AtomicU64::new(1),
     });
+    notify.ready();
     tracing::info!(images = shared.served.len(), "listening on `{}`", socket.path().display());
     while !wait(&socket, signals)? {
         accept(&socket, max_sessions, &shared)?;
     }
+    notify.stopping();
     // Nobody connects any more: whoever tries is told so by the system, and may find the next server there.
     drop(socket);
     rustix::io::write(&shared.stop, &1_u64.to_ne_bytes()).map_err(|errno| Error::SetUp(errno.into()))?;
@@ -140,7 +151,7 @@ fn wait(socket: &Socket, signals: &mut Signals) -> Result<bool, Error> {
 fn accept(socket: &Socket, max_sessions: usize, shared: &Arc<Shared>) -> Result<(), Error> {
     let stream = match socket.listener().accept() {
         Ok((stream, _)) => stream,
-        Err(error) => return passing(error),
+        Err(error) => return shared.passing(error),
     };
     if shared.sessions.fetch_add(1, Ordering::SeqCst) >= max_sessions {
         shared.leave();
@@ -162,22 +173,25 @@ fn accept(socket: &Socket, max_sessions: usize, shared: &Arc<Shared>) -> Result<
     Ok(())
 }
 
-/// What accepting may fail by without the server's having to end: a peer that left, a lack that passes.
-fn passing(error: io::Error) -> Result<(), Error> {
-    /// The connection is still there, and would be met again at once.
-    const BREATH: Duration = Duration::from_millis(50);
-    match Errno::from_io_error(&error) {
-        Some(Errno::AGAIN | Errno::INTR | Errno::CONNABORTED | Errno::PERM) => Ok(()),
-        Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => {
-            tracing::warn!(%error, "no VM can be taken at the moment");
-            thread::sleep(BREATH);
-            Ok(())
-        }
-        _ => Err(Error::Wait(error)),
-    }
-}
-
 impl Shared {
+    /// What accepting may fail by without the server's having to end: a peer that left, a lack that passes.
+    fn passing(&self, error: io::Error) -> Result<(), Error> {
+        /// The connection is still there, and would be met again at once.
+        const BREATH: Duration = Duration::from_millis(50);
+        match Errno::from_io_error(&error) {
+            Some(Errno::AGAIN | Errno::INTR | Errno::CONNABORTED | Errno::PERM) => Ok(()),
+            Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => {
+                let times = self.starved.lock().unwrap_or_else(PoisonError::into_inner).count();
+                if let Some(times) = times {
+                    tracing::warn!(%error, times, "no VM can be taken at the moment");
+                }
+                thread::sleep(BREATH);
+                Ok(())
+            }
+            _ => Err(Error::Wait(error)),
+        }
+    }
+
     fn serve(&self, stream: UnixStream) {
         let name = self.next.fetch_add(1, Ordering::Relaxed).to_string();
         let pid = sockopt::socket_peercred(&stream).map_or(0, |peer| peer.pid.as_raw_nonzero().get());
@@ -185,7 +199,8 @@ impl Shared {
             Ok(received) => received,
             Err(error) => return self.refuse(pid, &error),
         };
-        let stats = self.metrics.of_session(&name);
+        let image = received.image(&self.served).map(|image| image.path().display().to_string());
+        let stats = self.metrics.of_session(&name, &image.unwrap_or_default());
         match Session::new(received, &self.served, &self.options, stats.clone()) {
             Ok(session) => {
                 self.metrics.accepted.inc();
@@ -194,6 +209,7 @@ impl Shared {
                 match session.run(Some(&self.stop)) {
                     End::VmGone => tracing::info!(session = name, "the VM has ended"),
                     End::Complete => tracing::info!(session = name, "every page is delivered"),
+                    End::Left => tracing::info!(session = name, "the VM is left to the next server"),
                     End::Lost(error) => {
                         self.metrics.lost.inc();
                         tracing::error!(session = name, pid, "{}", session::chain(&error));

@@ -1,5 +1,6 @@
 //! What can be typed.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -33,7 +34,7 @@ pub(super) enum Switch {
 
 #[derive(Debug, Args)]
 pub(super) struct ServeArgs {
-    /// Where VMMs connect: a Unix socket, made with mode 0600
+    /// Where VMMs connect: a Unix socket, which is made, unless a service manager has passed one with this path (LISTEN_FDS)
     #[arg(long, value_name = "PATH")]
     pub(super) socket: PathBuf,
     /// Where the metrics are, for Prometheus and `top`: a Unix socket that speaks HTTP/1.1
@@ -58,6 +59,19 @@ pub(super) struct ServeArgs {
     /// When told to end, how long to go on delivering what VMs still miss
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = value::time)]
     pub(super) drain_timeout: Duration,
+    /// When told to end, leave Rekindle's VMs to the next server on the same path, which has to come within their
+    /// --pages-timeout; VMs of other makes are given all their pages
+    #[arg(long)]
+    pub(super) handover: bool,
+    /// Permissions of the sockets that are made here, in octal; whoever may write may connect, and read the images
+    #[arg(long, value_name = "MODE", default_value = "0600", value_parser = value::mode)]
+    pub(super) socket_mode: u32,
+    /// Group of the sockets that are made here: a name in /etc/group, or a number
+    #[arg(long, value_name = "GROUP")]
+    pub(super) socket_group: Option<String>,
+    /// Where the metrics are as well, over TCP: a port of 127.0.0.1, or ADDRESS:PORT for whoever can reach that address
+    #[arg(long, value_name = "PORT", value_parser = value::listen)]
+    pub(super) metrics_listen: Option<SocketAddr>,
     /// Write every fault to this file, as CSV
     #[arg(long, value_name = "FILE")]
     pub(super) trace: Option<PathBuf>,

@@ -5,10 +5,14 @@ use std::io::stderr;
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
+use page_server::access::{self, Access};
+use page_server::activation;
+use page_server::descriptors;
 use page_server::exporter;
 use page_server::fault::Grain;
 use page_server::image::{self, Served};
+use page_server::notify::Notify;
 use page_server::server::{self, Config, Signals};
 use page_server::session;
 use page_server::socket::Socket;
@@ -28,6 +32,7 @@ const MAX_GRAIN: u64 = 2 << 20;
 /// Serves until told to end.
 pub(super) fn run(args: ServeArgs) -> Result<()> {
     narrate(&args.log_level)?;
+    descriptors::raise();
     let mut signals = Signals::watch()?;
     let options = image::Options::new(args.cache, Policy::default());
     let open = |path: &std::path::PathBuf| Ok(Served::open(path, &options)?);
@@ -38,18 +43,47 @@ pub(super) fn run(args: ServeArgs) -> Result<()> {
         poll: args.busy_poll,
         prefetch: args.prefetch == Switch::On,
         trace: args.trace.as_deref().map(|path| trace(path, &images)).transpose()?,
+        handover: args.handover,
         ..Default::default()
     };
     let config = Config { max_sessions: args.max_sessions as usize, drain: args.drain_timeout, session };
-    let exporter = args.metrics.as_deref().map(|path| export(path, &metrics)).transpose()?;
-    let socket = Socket::bind(&args.socket)?;
-    let served = server::run(socket, images, config, metrics, &mut signals);
+    let access = access(&args)?;
+    let exporter = args.metrics.as_deref().map(|path| export(path, access, &metrics)).transpose()?;
+    if let Some(address) = args.metrics_listen {
+        let listening = exporter::listen(address, metrics.clone());
+        let listening = listening.with_context(|| format!("cannot serve the metrics at {address}"))?;
+        tracing::info!("the metrics are at http://{listening}/metrics");
+    }
+    let socket = Socket::bind_for(&args.socket, access)?;
+    let unclaimed = activation::unclaimed();
+    ensure!(unclaimed.is_empty(), "sockets were passed that no option names: {}", unclaimed.join(", "));
+    let config = fitting(config);
+    let served = server::run(socket, images, config, metrics, &mut signals, &Notify::from_env());
     drop(exporter);
     Ok(served?)
 }
 
-fn export(path: &Path, metrics: &Metrics) -> Result<exporter::Exporter> {
-    exporter::start(Socket::bind(path)?, metrics.clone()).context("cannot serve the metrics")
+/// Who may connect.
+fn access(args: &ServeArgs) -> Result<Access> {
+    let number = |name: &String| {
+        let number = access::group(name, Path::new("/etc/group"));
+        number.with_context(|| format!("cannot give the sockets to the group `{name}`"))
+    };
+    Ok(Access { mode: args.socket_mode, group: args.socket_group.as_ref().map(number).transpose()? })
+}
+
+/// No more VMs than there are descriptors for.
+fn fitting(config: Config) -> Config {
+    let max_sessions = descriptors::sessions(config.max_sessions);
+    if max_sessions < config.max_sessions {
+        let wanted = config.max_sessions;
+        tracing::warn!(wanted, max_sessions, "fewer VMs at once: RLIMIT_NOFILE allows no more");
+    }
+    Config { max_sessions, ..config }
+}
+
+fn export(path: &Path, access: Access, metrics: &Metrics) -> Result<exporter::Exporter> {
+    exporter::start(Socket::bind_for(path, access)?, metrics.clone()).context("cannot serve the metrics")
 }
 
 /// Begins a trace. What is in the file goes only once it is certain that nobody is served from it.

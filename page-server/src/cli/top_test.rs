@@ -34,7 +34,7 @@ fn rates_are_of_the_time_since_the_last_look() {
 #[test]
 fn the_table_understands_the_servers_own_words() {
     let metrics = Metrics::new().unwrap();
-    let _stats = metrics.of_session("3");
+    let _stats = metrics.of_session("3", "image");
     let numbers = parse(&String::from_utf8(metrics.text()).unwrap());
     for name in ["sessions", "sessions_total", "refused_total", "lost_total"] {
         assert!(numbers[name].contains_key(""), "{name}");
