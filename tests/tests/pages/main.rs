@@ -11,6 +11,7 @@ mod foreign;
 mod lying;
 mod many;
 mod paths;
+mod production;
 mod sources;
 mod standin;
 mod usage;
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
         callers::cases(),
         sources::cases(),
         usage::cases(),
+        production::cases(),
     ];
     rekindle_tests::main(cases.into_iter().flatten().collect(), 2)
 }

@@ -1,6 +1,7 @@
 //! Connecting to a page server: what passes is waited for, what does not is said at once.
 
 use std::io;
+use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::thread;
@@ -39,7 +40,7 @@ pub(super) fn within(path: &Path, limit: Duration, waits: impl FnOnce(&io::Error
     let (start, mut pause, mut waits) = (Instant::now(), PAUSE.0, Some(waits));
     loop {
         let error = match now(path) {
-            Err(error) if passes(&error) => error,
+            Err(error) if passes(path, &error) => error,
             done => return done,
         };
         let left = limit.saturating_sub(start.elapsed());
@@ -54,7 +55,13 @@ pub(super) fn within(path: &Path, limit: Duration, waits: impl FnOnce(&io::Error
     }
 }
 
-/// No file, a file that no server listens on any more or yet, or no room. A path that is none stays none.
-fn passes(error: &io::Error) -> bool {
-    is_busy(error) || matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused)
+/// No file, a socket that no server listens on any more or yet, or no room. What is no socket (`unix_find_bsd`: ECONNREFUSED)
+/// does not become one.
+fn passes(path: &Path, error: &io::Error) -> bool {
+    let is_socket = || std::fs::metadata(path).is_ok_and(|about| about.file_type().is_socket());
+    match error.kind() {
+        io::ErrorKind::NotFound => true,
+        io::ErrorKind::ConnectionRefused => is_socket(),
+        _ => is_busy(error),
+    }
 }

@@ -57,7 +57,7 @@ fn what_does_not_pass_is_not_waited_for() {
     let file = dir.path().join("file");
     std::fs::write(&file, "").unwrap();
     let start = Instant::now();
-    for path in [file.join("pages"), dir.path().join("x".repeat(120))] {
+    for path in [file.join("pages"), file, dir.path().join("x".repeat(120))] {
         let failed = Server::connect(path, LONG, |why| panic!("{why}"));
         assert!(matches!(failed, Err(Error::Connect { .. })), "{failed:?}");
     }
