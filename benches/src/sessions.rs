@@ -64,7 +64,9 @@ fn run(socket: &Path, vms: usize) -> Result<Duration> {
     thread::scope(|scope| {
         let touching: Vec<_> = memories
             .iter()
-            .map(|memory| scope.spawn(|| order.iter().for_each(|at| drop(black_box(memory.byte(*at as usize))))))
+            .map(|memory| {
+                scope.spawn(|| order.iter().for_each(|at| drop(black_box(memory.byte(*at as usize)))))
+            })
             .collect();
         touching.into_iter().try_for_each(|thread| thread.join())
     })

@@ -42,7 +42,10 @@ pub fn listen(address: SocketAddr, metrics: Metrics) -> io::Result<SocketAddr> {
     Ok(address)
 }
 
-fn answer_all<C: Client>(metrics: Metrics, accept: impl Fn() -> io::Result<C> + Send + 'static) -> io::Result<()> {
+fn answer_all<C: Client>(
+    metrics: Metrics,
+    accept: impl Fn() -> io::Result<C> + Send + 'static,
+) -> io::Result<()> {
     thread::Builder::new().name("metrics".to_owned()).spawn(move || {
         signals::block_all();
         loop {

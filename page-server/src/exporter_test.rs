@@ -4,7 +4,9 @@ use super::*;
 fn the_metrics_are_to_be_had_over_tcp() {
     let address = listen("127.0.0.1:0".parse().unwrap(), Metrics::new().unwrap()).unwrap();
     assert!(address.ip().is_loopback() && address.port() != 0);
-    for (asked, status) in [("GET /metrics HTTP/1.1\r\n\r\n", "200 OK"), ("nonsense\r\n\r\n", "400 Bad Request")] {
+    for (asked, status) in
+        [("GET /metrics HTTP/1.1\r\n\r\n", "200 OK"), ("nonsense\r\n\r\n", "400 Bad Request")]
+    {
         let mut client = TcpStream::connect(address).unwrap();
         client.write_all(asked.as_bytes()).unwrap();
         let mut answer = String::new();

@@ -38,7 +38,8 @@ impl Notify {
     /// Whoever does not hear that is no reason not to serve.
     fn tell(&self, state: &str) {
         let Some(socket) = &self.0 else { return };
-        let told = address(socket).and_then(|to| UnixDatagram::unbound()?.send_to_addr(state.as_bytes(), &to));
+        let told =
+            address(socket).and_then(|to| UnixDatagram::unbound()?.send_to_addr(state.as_bytes(), &to));
         if let Err(error) = told {
             tracing::warn!(%error, socket = %socket.display(), "the service manager cannot be told");
         }

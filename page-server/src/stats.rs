@@ -116,7 +116,8 @@ impl Metrics {
 
     /// The session is over: its numbers are added to those that have ended, so that sums over all sessions never fall.
     pub fn forget(&self, session: &str, stats: &Stats) {
-        let Stats { image, faults, latency: _, demanded, copied, zeroed, prefetched, late, set_faults } = stats;
+        let Stats { image, faults, latency: _, demanded, copied, zeroed, prefetched, late, set_faults } =
+            stats;
         let ended = [faults, demanded, copied, zeroed, prefetched, late, set_faults].map(IntCounter::get);
         for (counter, count) in self.counters.iter().zip(ended) {
             counter.with_label_values(&[ENDED, image]).inc_by(count);

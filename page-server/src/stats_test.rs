@@ -9,9 +9,22 @@ fn numbers_are_told_by_session_and_stay_when_it_ends() {
     stats.latency.observe(std::time::Duration::from_micros(25));
     let text = String::from_utf8(metrics.text()).unwrap();
     assert!(text.contains("rekindle_pages_faults_total{image=\"images/a\",session=\"7\"} 1"), "{text}");
-    assert!(text.contains("rekindle_pages_copied_bytes_total{image=\"images/a\",session=\"7\"} 4096"), "{text}");
-    assert!(text.contains("rekindle_pages_fault_seconds_bucket{image=\"images/a\",session=\"7\",le=\"0.000032\"} 1"), "{text}");
-    assert!(text.contains("rekindle_pages_fault_seconds_bucket{image=\"images/a\",session=\"7\",le=\"0.000016\"} 0"), "{text}");
+    assert!(
+        text.contains("rekindle_pages_copied_bytes_total{image=\"images/a\",session=\"7\"} 4096"),
+        "{text}"
+    );
+    assert!(
+        text.contains(
+            "rekindle_pages_fault_seconds_bucket{image=\"images/a\",session=\"7\",le=\"0.000032\"} 1"
+        ),
+        "{text}"
+    );
+    assert!(
+        text.contains(
+            "rekindle_pages_fault_seconds_bucket{image=\"images/a\",session=\"7\",le=\"0.000016\"} 0"
+        ),
+        "{text}"
+    );
     metrics.forget("7", &stats);
     let text = String::from_utf8(metrics.text()).unwrap();
     assert!(!text.contains("session=\"7\""), "{text}");

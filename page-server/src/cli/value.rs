@@ -45,7 +45,8 @@ pub(super) fn mode(text: &str) -> Result<u32, String> {
 /// A port of the loopback address, or an address with a port.
 pub(super) fn listen(text: &str) -> Result<SocketAddr, String> {
     let port = text.parse::<u16>().map(|port| (Ipv4Addr::LOCALHOST, port).into());
-    port.or_else(|_| text.parse()).map_err(|_| "a port, or an address with a port, such as 9100 or [::1]:9100".to_owned())
+    port.or_else(|_| text.parse())
+        .map_err(|_| "a port, or an address with a port, such as 9100 or [::1]:9100".to_owned())
 }
 
 fn within(text: &str, least: Duration, most: Duration) -> Result<Duration, String> {

@@ -56,11 +56,18 @@ impl Beside {
     }
 
     /// Hands a read over. Says whether that was possible.
-    fn hand(&mut self, pool: &'static Pool, mut read: Read, job: impl FnOnce(u64, Arc<Mailbox>) -> Job) -> bool {
+    fn hand(
+        &mut self,
+        pool: &'static Pool,
+        mut read: Read,
+        job: impl FnOnce(u64, Arc<Mailbox>) -> Job,
+    ) -> bool {
         if self.mailbox.is_none() {
             self.mailbox = Mailbox::new().ok();
         }
-        let Some(mailbox) = self.mailbox.as_ref().filter(|_| self.under_way.len() < MOST) else { return false };
+        let Some(mailbox) = self.mailbox.as_ref().filter(|_| self.under_way.len() < MOST) else {
+            return false;
+        };
         self.next += 1;
         read.id = self.next;
         if pool.read(job(read.id, Arc::clone(mailbox))).is_err() {
@@ -160,7 +167,8 @@ impl Deliverer {
 
     /// Has a fault wait for a read that is under way and brings its page, if there is one.
     pub(super) fn joins(&mut self, fault: Fault) -> bool {
-        let is_missing = self.space.find(fault.address).is_some_and(|spot| self.space.kind(spot) == Kind::Missing);
+        let is_missing =
+            self.space.find(fault.address).is_some_and(|spot| self.space.kind(spot) == Kind::Missing);
         let Some(read) = self.beside.of(fault.address).filter(|_| is_missing) else { return false };
         read.faults.push(fault);
         let id = read.id;

@@ -86,7 +86,10 @@ impl Session {
             // Not before the guest runs: until then its VM is being built, and has better uses for the processor.
             let has_begun = self.deliverer.stats().faults.get() > 0;
             let may_more = self.deliverer.under_way() < MOST_AHEAD;
-            if has_begun && may_more && let Some(step) = self.ahead.next() {
+            if has_begun
+                && may_more
+                && let Some(step) = self.ahead.next()
+            {
                 self.deliver_ahead(step)?;
                 continue;
             }

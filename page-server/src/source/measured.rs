@@ -75,18 +75,23 @@ impl<S: PageSource> PageSource for Measured<S> {
 type Column = (&'static str, &'static str, fn(&Counts) -> &AtomicU64);
 
 const COLUMNS: [Column; 4] = [
-    ("source_hits_total", "Pieces that could be had without waiting: cached, and compared before.", |c| &c.hits),
+    ("source_hits_total", "Pieces that could be had without waiting: cached, and compared before.", |c| {
+        &c.hits
+    }),
     ("source_misses_total", "Pieces that could not: read by another thread.", |c| &c.misses),
     ("source_errors_total", "Reads that failed.", |c| &c.errors),
     ("source_retries_total", "Reads that were tried again.", |c| &c.retries),
 ];
 const SECONDS: (&str, &str) = ("source_read_seconds", "What reads took that may have waited.");
 
+/// An image, and its source's numbers.
+type Watched = (String, Arc<Counts>);
+
 /// All sources' numbers, by image.
 #[derive(Clone, Debug)]
 pub(crate) struct Sources {
     descs: Vec<Desc>,
-    all: Arc<Mutex<Vec<(String, Arc<Counts>)>>>,
+    all: Arc<Mutex<Vec<Watched>>>,
 }
 
 impl Sources {
