@@ -246,7 +246,8 @@ fn ten_thousand_connections_leave_nothing_behind() {
     assert!(most.threads <= held.threads + 2 * 64, "{most:?}");
     drop(kept);
     server.holds_no_more_than(held);
-    assert!(server.metric("refused_total") >= 9_900);
+    // Some still wait to be accepted.
+    server.metric_comes_to("refused_total", |now| now >= 9_900);
     serves(&server);
     server.stop();
 }
