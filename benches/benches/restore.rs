@@ -12,7 +12,7 @@ use rekindle_benches::options::{Options, Part};
 use rekindle_benches::program::Program;
 use rekindle_benches::render::{Style, render};
 use rekindle_benches::results::Results;
-use rekindle_benches::{clones, disks, echoes, faults, lazily, snapshots, starts, touches};
+use rekindle_benches::{clones, disks, echoes, faults, lazily, sessions, snapshots, starts, touches};
 
 fn main() -> ExitCode {
     match run(&Options::parse()) {
@@ -68,6 +68,8 @@ fn measure(options: &Options) -> Result<Results> {
     if options.wants(Part::Faults) {
         eprintln!("touching pages, {slow_n} runs of each kind");
         groups.extend(faults::measure(program, dir.path(), slow_n)?);
+        let pages = options.pages.clone().map_or_else(|| built_beside("rekindle-pages"), Ok)?;
+        groups.push(sessions::measure(&pages, dir.path(), slow_n)?);
     }
     if options.wants(Part::Clones) {
         eprintln!("starting clones, {slow_n} crowds of each size");

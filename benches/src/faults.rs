@@ -89,8 +89,8 @@ pub fn measure(program: &Program, dir: &Path, rounds: usize) -> Result<Vec<Group
 fn sources(program: &Program, dir: &Path) -> Result<Vec<Source>> {
     let (raw, layer, image, packed) =
         (dir.join("raw"), dir.join("layer"), dir.join("faults"), dir.join("faults-packed"));
-    fill(&raw, 0)?;
-    fill(&layer, 4 << 20)?;
+    fill(&raw, RAW, 0)?;
+    fill(&layer, RAW, 4 << 20)?;
     program.bake(GUEST, &image)?;
     program.pack(&image, &packed)?;
     let mut stack = raw.clone().into_os_string();
@@ -107,16 +107,16 @@ fn sources(program: &Program, dir: &Path) -> Result<Vec<Source>> {
 }
 
 /// A memory file of random-looking pages; every other stretch of `holes` bytes is a hole, unless that is 0.
-fn fill(path: &Path, holes: u64) -> Result<()> {
+pub(crate) fn fill(path: &Path, len: u64, holes: u64) -> Result<()> {
     let failed = || format!("cannot write `{}`", path.display());
     let file = File::create(path).with_context(failed)?;
     let page: Vec<u8> = (0..4096_u32).map(|at| (at.wrapping_mul(at) >> 3) as u8 | 1).collect();
-    for offset in (0..RAW).step_by(page.len()) {
+    for offset in (0..len).step_by(page.len()) {
         if holes == 0 || (offset / holes).is_multiple_of(2) {
             file.write_all_at(&page, offset).with_context(failed)?;
         }
     }
-    file.set_len(RAW).with_context(failed)?;
+    file.set_len(len).with_context(failed)?;
     file.sync_all().with_context(failed)
 }
 
@@ -163,7 +163,7 @@ fn run(served: Arc<Served>, watch: Watch, grain: u64) -> Result<Vec<Duration>> {
 }
 
 /// The same disorder every time (Fisher and Yates, with the generator of Knuth's MMIX).
-fn shuffle(values: &mut [u64]) {
+pub(crate) fn shuffle(values: &mut [u64]) {
     let mut state: u64 = 1;
     for last in (1..values.len()).rev() {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);

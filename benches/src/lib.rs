@@ -16,6 +16,7 @@ pub mod render;
 pub mod results;
 pub mod sampled;
 pub mod server;
+pub mod sessions;
 pub mod snapshots;
 pub mod starts;
 pub mod touches;

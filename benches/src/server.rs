@@ -40,9 +40,17 @@ impl PageServer {
     /// # Errors
     /// It does not start.
     pub fn start(program: &Path, dir: &Path, images: &[&Path]) -> Result<Self> {
+        Self::start_with(program, dir, &[], images)
+    }
+
+    /// The same with more options.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn start_with(program: &Path, dir: &Path, options: &[&str], images: &[&Path]) -> Result<Self> {
         let (socket, metrics) = (dir.join("pages"), dir.join("pages-metrics"));
         let mut command = Command::new(program);
-        command.arg("serve").args(["--log-level", "error"]);
+        command.arg("serve").args(["--log-level", "error"]).args(options);
         command.arg("--socket").arg(&socket).arg("--metrics").arg(&metrics).args(images);
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn();
         let child = child.with_context(|| format!("cannot run `{}`", program.display()))?;

@@ -58,18 +58,22 @@ impl Endpoint {
     }
 
     /// Takes no connection from here on, and gives the path up to whoever wants it. VMs that have connected already, and
-    /// perhaps have handed their memory over, are still to be served: one of another make would wait for ever.
+    /// perhaps have handed their memory over, are still to be served: one of another make would wait for ever. Those that
+    /// wait at a service manager's socket, which stays, are the next server's.
     ///
     /// # Errors
     /// The system has no descriptor left.
-    pub(crate) fn retire(self) -> io::Result<Retired> {
+    pub(crate) fn retire(self) -> io::Result<Option<Retired>> {
         let Self { socket, images } = self;
+        if socket.is_passed() {
+            return Ok(None);
+        }
         let listener = socket.listener().try_clone()?;
         // The file first, so that whoever comes now finds no socket, or the next server's.
         drop(socket);
         // unix_stream_connect refuses from here on, and unix_accept still gives what is in the queue.
         shutdown(&listener, Shutdown::Read)?;
-        Ok(Retired { listener, images })
+        Ok(Some(Retired { listener, images }))
     }
 }
 

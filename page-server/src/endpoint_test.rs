@@ -15,7 +15,7 @@ fn who_has_connected_before_a_socket_was_given_up_is_still_taken() {
     let path = dir.path().join("pages");
     let first = endpoint(&path);
     let mut connected: Vec<UnixStream> = (0..3).map(|_| UnixStream::connect(&path).unwrap()).collect();
-    let retired = first.retire().unwrap();
+    let retired = first.retire().unwrap().unwrap();
     assert_eq!(UnixStream::connect(&path).unwrap_err().kind(), ErrorKind::NotFound);
     let second = endpoint(&path);
     let _theirs = UnixStream::connect(&path).unwrap();

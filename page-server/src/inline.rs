@@ -17,7 +17,7 @@ use crate::sys::signals;
 /// # Errors
 /// The thread could not be started.
 pub fn serve(socket: UnixStream, image: Arc<Served>, options: Options) -> io::Result<JoinHandle<()>> {
-    let stats = Metrics::new().map_err(io::Error::other)?.of_session("0");
+    let stats = Metrics::new().map_err(io::Error::other)?.of_session("0", "");
     thread::Builder::new().name("pages".to_owned()).spawn(move || {
         signals::block_all();
         let received = match session::receive(socket, options.handshake) {

@@ -9,11 +9,15 @@
 //! Knows images and userfaultfds, and nothing of KVM or of the VMM: what the two say to each other is
 //! [`snapshot_format::handoff`], and `PROTOCOL.md` says what each does when the other misbehaves.
 
+pub mod access;
+pub mod activation;
+pub mod descriptors;
 pub mod endpoint;
 pub mod exporter;
 pub mod fault;
 pub mod image;
 pub mod inline;
+pub mod notify;
 mod prefetch;
 pub mod server;
 pub mod session;
@@ -23,4 +27,5 @@ pub mod stats;
 mod sys;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+mod times;
 pub mod trace;

@@ -17,8 +17,10 @@ use rustix::fd::OwnedFd;
 use rustix::io::Errno;
 use rustix::net::sockopt;
 
+use crate::descriptors::Doubling;
 use crate::endpoint::{Endpoint, Images, Retired};
 use crate::image::Served;
+use crate::notify::Notify;
 use crate::session::{self, End, Options, Session};
 use crate::stats::Metrics;
 use crate::sys::signals::{self, EndSignals};
@@ -114,6 +116,8 @@ struct Shared {
     room: OwnedFd,
     /// Notified whenever a session ends.
     ended: (Mutex<()>, Condvar),
+    /// How often no connection could be taken.
+    starved: Mutex<Doubling>,
     next: AtomicU64,
     /// Whether the server has been told to end.
     ending: AtomicBool,
@@ -134,6 +138,7 @@ pub fn run(
     metrics: Metrics,
     signals: &mut Signals,
     reload: &mut Reload<'_>,
+    notify: &Notify,
 ) -> Result<(), Error> {
     let Config { max_sessions, drain, session } = config;
     let event = |flags| eventfd(0, EventfdFlags::CLOEXEC | flags).map_err(|errno| Error::SetUp(errno.into()));
@@ -145,10 +150,13 @@ pub fn run(
         max_sessions,
         room: event(EventfdFlags::NONBLOCK)?,
         ended: Default::default(),
+        starved: Mutex::default(),
         next: AtomicU64::new(1),
         ending: AtomicBool::new(false),
         lost: Mutex::default(),
     });
+    shared.watch(&endpoints);
+    notify.ready();
     endpoints.iter().for_each(tell);
     let mut retired: Vec<Retired> = Vec::new();
     loop {
@@ -157,6 +165,7 @@ pub fn run(
             Happened::End => break,
             Happened::Reload => {
                 let removed = reload(&mut endpoints);
+                shared.watch(&endpoints);
                 retired.extend(give_up(removed)?);
             }
             Happened::Connected => {
@@ -166,6 +175,7 @@ pub fn run(
             }
         }
     }
+    notify.stopping();
     shared.ending.store(true, Ordering::SeqCst);
     // Whoever connects from here on is told so by the system, and may find the next server there.
     retired.extend(give_up(endpoints)?);
@@ -178,7 +188,7 @@ fn tell(endpoint: &Endpoint) {
 }
 
 fn give_up(endpoints: Vec<Endpoint>) -> Result<Vec<Retired>, Error> {
-    endpoints.into_iter().map(|endpoint| endpoint.retire().map_err(Error::SetUp)).collect()
+    endpoints.into_iter().filter_map(|endpoint| endpoint.retire().map_err(Error::SetUp).transpose()).collect()
 }
 
 /// What a server wakes for.
@@ -232,26 +242,18 @@ fn accept(listener: &UnixListener, images: &Images, shared: &Arc<Shared>) -> Res
             shared.start(stream, Arc::clone(images));
             Ok(())
         }
-        Err(error) => passing(error),
-    }
-}
-
-/// What accepting may fail by without the server's having to end: a peer that left, a lack that passes.
-fn passing(error: io::Error) -> Result<(), Error> {
-    /// The connection is still there, and would be met again at once.
-    const BREATH: Duration = Duration::from_millis(50);
-    match Errno::from_io_error(&error) {
-        Some(Errno::AGAIN | Errno::INTR | Errno::CONNABORTED | Errno::PERM) => Ok(()),
-        Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => {
-            tracing::warn!(%error, "no VM can be taken at the moment");
-            thread::sleep(BREATH);
-            Ok(())
-        }
-        _ => Err(Error::Wait(error)),
+        Err(error) => shared.passing(error),
     }
 }
 
 impl Shared {
+    /// The metrics are of what is served by now as well.
+    fn watch(&self, endpoints: &[Endpoint]) {
+        for image in endpoints.iter().flat_map(Endpoint::images) {
+            self.metrics.watch(&image.path().display().to_string(), image.counts());
+        }
+    }
+
     fn has_room(&self) -> bool {
         self.sessions.load(Ordering::SeqCst) < self.max_sessions
     }
@@ -299,6 +301,24 @@ impl Shared {
         session::turn_away(stream, PATIENCE);
     }
 
+    /// What accepting may fail by without the server's having to end: a peer that left, a lack that passes.
+    fn passing(&self, error: io::Error) -> Result<(), Error> {
+        /// The connection is still there, and would be met again at once.
+        const BREATH: Duration = Duration::from_millis(50);
+        match Errno::from_io_error(&error) {
+            Some(Errno::AGAIN | Errno::INTR | Errno::CONNABORTED | Errno::PERM) => Ok(()),
+            Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => {
+                let times = self.starved.lock().unwrap_or_else(PoisonError::into_inner).count();
+                if let Some(times) = times {
+                    tracing::warn!(%error, times, "no VM can be taken at the moment");
+                }
+                thread::sleep(BREATH);
+                Ok(())
+            }
+            _ => Err(Error::Wait(error)),
+        }
+    }
+
     fn serve(&self, stream: UnixStream, images: &[Arc<Served>]) {
         let name = self.next.fetch_add(1, Ordering::Relaxed).to_string();
         let pid = sockopt::socket_peercred(&stream).map_or(0, |peer| peer.pid.as_raw_nonzero().get());
@@ -306,7 +326,8 @@ impl Shared {
             Ok(received) => received,
             Err(error) => return self.refuse(pid, &error),
         };
-        let stats = self.metrics.of_session(&name);
+        let image = received.image(images).map(|image| image.path().display().to_string());
+        let stats = self.metrics.of_session(&name, &image.unwrap_or_default());
         match Session::new(received, images, &self.options, stats.clone()) {
             Ok(session) => {
                 self.metrics.accepted.inc();
@@ -315,6 +336,7 @@ impl Shared {
                 match session.run(Some(&self.stop)) {
                     End::VmGone => tracing::info!(session = name, "the VM has ended"),
                     End::Complete => tracing::info!(session = name, "every page is delivered"),
+                    End::Left => tracing::info!(session = name, "the VM is left to the next server"),
                     End::Lost(error) => {
                         self.metrics.lost.inc();
                         tracing::error!(session = name, pid, "{}", session::chain(&error));

@@ -1,5 +1,5 @@
-//! A Unix socket that listens, and its file: only its owner can connect, it is taken over only from the dead, and removed
-//! only if ours.
+//! A Unix socket that listens, and its file: only its owner can connect unless more was asked for, it is taken over only from
+//! the dead, and removed only if ours.
 //!
 //! The VMM has the same for its own sockets. The two crates share nothing but the format of what they say, and a
 //! listening socket is no part of that.
@@ -23,8 +23,12 @@ use rustix::net::{
     AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, listen, socket_with,
 };
 
-/// How many connections may wait to be accepted.
-const BACKLOG: i32 = 128;
+use crate::access::Access;
+use crate::activation;
+
+/// How many connections may wait to be accepted: all VMs of a large host at once, after their server was replaced. The
+/// kernel allows no more than net.core.somaxconn, which is as many since Linux 5.4.
+const BACKLOG: i32 = 4096;
 
 /// How long a directory that somebody else has locked is waited for: servers lock it for as long as a few system calls
 /// take.
@@ -65,8 +69,8 @@ pub struct Socket {
     listener: UnixListener,
     /// Absolute.
     path: PathBuf,
-    /// Device and inode of the file as it was made.
-    identity: (u64, u64),
+    /// Device and inode of the file as it was made, if it was made here.
+    identity: Option<(u64, u64)>,
 }
 
 impl Socket {
@@ -75,24 +79,37 @@ impl Socket {
     /// # Errors
     /// The path is in use, no socket, or cannot be made.
     pub fn bind(path: &Path) -> Result<Self, Error> {
+        Self::bind_for(path, Access::default())
+    }
+
+    /// The same for whoever `access` says. One that a service manager listens on at that path is taken as it is.
+    ///
+    /// # Errors
+    /// As [`Self::bind`], or the file cannot be given to that group.
+    pub fn bind_for(path: &Path, access: Access) -> Result<Self, Error> {
         let fail = |source: io::Error| Error::Listen { path: path.to_owned(), source };
         // 108 would fit without the NUL behind them, and the standard library's clients could not connect (unix(7)).
         if path.as_os_str().len() > LONGEST_PATH {
             return Err(fail(Errno::NAMETOOLONG.into()));
         }
+        let absolute = std::path::absolute(path).map_err(fail)?;
+        if let Some(listener) = activation::take(&absolute) {
+            listener.set_nonblocking(true).map_err(fail)?;
+            return Ok(Self { listener, path: absolute, identity: None });
+        }
         let address = SocketAddrUnix::new(path).map_err(|errno| fail(errno.into()))?;
         let _alone = alone(path);
-        let bound = match bound(&address) {
+        let bound = match bound(&address, access) {
             Err(Errno::ADDRINUSE) => {
                 remove_dead(path, &address)?;
-                bound(&address)
+                bound(&address, access)
             }
             bound => bound,
         };
         let listener = UnixListener::from(bound.map_err(|errno| fail(errno.into()))?);
-        let absolute = std::path::absolute(path).map_err(fail)?;
         let made = fs::symlink_metadata(&absolute).map_err(fail)?;
-        let socket = Self { listener, path: absolute, identity: (made.dev(), made.ino()) };
+        let socket = Self { listener, path: absolute, identity: Some((made.dev(), made.ino())) };
+        access.apply(&socket.path).map_err(fail)?;
         listen(&socket.listener, BACKLOG).map_err(|errno| fail(errno.into()))?;
         Ok(socket)
     }
@@ -101,6 +118,11 @@ impl Socket {
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Whether a service manager listens on it as well.
+    pub(crate) fn is_passed(&self) -> bool {
+        self.identity.is_none()
     }
 
     /// The listening end.
@@ -113,7 +135,7 @@ impl Socket {
 impl Drop for Socket {
     fn drop(&mut self) {
         let is_ours =
-            fs::symlink_metadata(&self.path).is_ok_and(|now| (now.dev(), now.ino()) == self.identity);
+            fs::symlink_metadata(&self.path).is_ok_and(|now| Some((now.dev(), now.ino())) == self.identity);
         if is_ours && let Err(error) = fs::remove_file(&self.path) {
             tracing::warn!(path = %self.path.display(), %error, "cannot remove a socket");
         }
@@ -138,10 +160,10 @@ fn alone(path: &Path) -> Option<OwnedFd> {
 }
 
 /// The mode is that of the socket's own inode, so it is set before there is a file.
-fn bound(address: &SocketAddrUnix) -> Result<OwnedFd, Errno> {
+fn bound(address: &SocketAddrUnix, access: Access) -> Result<OwnedFd, Errno> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
-    rustix::fs::fchmod(&socket, Mode::RUSR | Mode::WUSR)?;
+    rustix::fs::fchmod(&socket, access.least())?;
     bind(&socket, address)?;
     Ok(socket)
 }

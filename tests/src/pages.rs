@@ -49,6 +49,12 @@ impl PageServer {
         Self::start(Scratch::new(), socket.to_owned(), Launch::pages(["serve"]).args(images))
     }
 
+    /// The same, run as the test wants it: `launch` has the arguments of `serve` but for the sockets.
+    #[track_caller]
+    pub fn launch_at(socket: &Path, launch: Launch) -> Self {
+        Self::start(Scratch::new(), socket.to_owned(), launch)
+    }
+
     #[track_caller]
     fn start(place: Scratch, socket: PathBuf, launch: Launch) -> Self {
         let metrics = place.path("metrics");

@@ -1,5 +1,6 @@
 //! What can be typed.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -34,8 +35,9 @@ pub(super) enum Switch {
 
 #[derive(Debug, Args)]
 pub(super) struct ServeArgs {
-    /// Where VMMs connect: a Unix socket, made with mode 0600. With =IMAGE, that image is served there and no other, so that
-    /// a VMM that does not name its image cannot be given another of the same size. Repeatable
+    /// Where VMMs connect: a Unix socket, which is made, unless a service manager has passed one with this path
+    /// (LISTEN_FDS). With =IMAGE, that image is served there and no other, so that a VMM that does not name its image cannot
+    /// be given another of the same size. Repeatable
     #[arg(long = "socket", value_name = "PATH[=IMAGE]", value_parser = value::place)]
     pub(super) sockets: Vec<Place>,
     /// More of what is served, one in a line of this file: IMAGE, or PATH=IMAGE as for --socket. Read again on SIGHUP: what
@@ -64,6 +66,19 @@ pub(super) struct ServeArgs {
     /// When told to end, how long to go on delivering what VMs still miss
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = value::time)]
     pub(super) drain_timeout: Duration,
+    /// When told to end, leave Rekindle's VMs to the next server on the same path, which has to come within their
+    /// --pages-timeout; VMs of other makes are given all their pages
+    #[arg(long)]
+    pub(super) handover: bool,
+    /// Permissions of the sockets that are made here, in octal; whoever may write may connect, and read the images
+    #[arg(long, value_name = "MODE", default_value = "0600", value_parser = value::mode)]
+    pub(super) socket_mode: u32,
+    /// Group of the sockets that are made here: a name in /etc/group, or a number
+    #[arg(long, value_name = "GROUP")]
+    pub(super) socket_group: Option<String>,
+    /// Where the metrics are as well, over TCP: a port of 127.0.0.1, or ADDRESS:PORT for whoever can reach that address
+    #[arg(long, value_name = "PORT", value_parser = value::listen)]
+    pub(super) metrics_listen: Option<SocketAddr>,
     /// Write every fault to this file, as CSV
     #[arg(long, value_name = "FILE")]
     pub(super) trace: Option<PathBuf>,

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
+use page_server::access::Access;
 use page_server::endpoint::Endpoint;
 use page_server::image::{self, Identity, Served};
 use page_server::socket::Socket;
@@ -52,6 +53,8 @@ pub(super) struct Catalogue {
     images: Vec<PathBuf>,
     file: Option<PathBuf>,
     options: image::Options,
+    /// Who may connect.
+    access: Access,
     /// What is open, by the name it was given, and what was found there.
     open: BTreeMap<PathBuf, (Identity, Arc<Served>)>,
 }
@@ -62,8 +65,9 @@ impl Catalogue {
         images: Vec<PathBuf>,
         file: Option<PathBuf>,
         options: image::Options,
+        access: Access,
     ) -> Self {
-        Self { places, images, file, options, open: BTreeMap::new() }
+        Self { places, images, file, options, access, open: BTreeMap::new() }
     }
 
     /// Opens every image, and then listens everywhere.
@@ -160,7 +164,7 @@ impl Catalogue {
     }
 
     fn listen(&self, socket: &Path, images: &[PathBuf]) -> Result<Endpoint> {
-        Ok(Endpoint::new(Socket::bind(socket)?, self.opened(images)))
+        Ok(Endpoint::new(Socket::bind_for(socket, self.access)?, self.opened(images)))
     }
 }
 

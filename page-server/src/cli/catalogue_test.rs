@@ -51,7 +51,8 @@ fn each_socket_has_what_was_said() {
         place(&dir, "two", Some(&b)),
         place(&dir, "two", Some(&c)),
     ];
-    let mut catalogue = Catalogue::new(places, vec![b, c], None, image::Options::default());
+    let mut catalogue =
+        Catalogue::new(places, vec![b, c], None, image::Options::default(), Access::default());
     let told = told(&catalogue.endpoints().unwrap());
     assert!(is(&told, &[("all", &[2, 3]), ("one", &[1]), ("two", &[2, 3])]), "{told:?}");
 }
@@ -61,7 +62,8 @@ fn what_makes_no_sense_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let a = image(&dir, "a", 1);
     let refused = |places: Vec<Place>, images: Vec<PathBuf>| {
-        let mut catalogue = Catalogue::new(places, images, None, image::Options::default());
+        let mut catalogue =
+            Catalogue::new(places, images, None, image::Options::default(), Access::default());
         catalogue.endpoints().unwrap_err().downcast::<Contradiction>().unwrap()
     };
     assert!(matches!(refused(vec![], vec![]), Contradiction::Nowhere));
@@ -81,7 +83,8 @@ fn a_list_that_is_read_again_adds_removes_and_replaces() {
     let list = dir.path().join("list");
     fs::write(&list, format!("# of today\n\n{}\n", a.display())).unwrap();
     let places = vec![place(&dir, "all", None)];
-    let mut catalogue = Catalogue::new(places, vec![], Some(list.clone()), image::Options::default());
+    let mut catalogue =
+        Catalogue::new(places, vec![], Some(list.clone()), image::Options::default(), Access::default());
     let mut endpoints = catalogue.endpoints().unwrap();
     assert!(is(&told(&endpoints), &[("all", &[1])]));
     let first = Arc::clone(&endpoints[0].images()[0]);

@@ -5,11 +5,15 @@ use std::io::stderr;
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
+use page_server::access::{self, Access};
+use page_server::activation;
+use page_server::descriptors;
 use page_server::endpoint::Endpoint;
 use page_server::exporter;
 use page_server::fault::Grain;
 use page_server::image;
+use page_server::notify::Notify;
 use page_server::server::{self, Config, Signals};
 use page_server::session;
 use page_server::socket::Socket;
@@ -30,12 +34,14 @@ const MAX_GRAIN: u64 = 2 << 20;
 /// Serves until told to end.
 pub(super) fn run(args: ServeArgs) -> Result<()> {
     narrate(&args.log_level)?;
+    descriptors::raise();
     let mut signals = Signals::watch()?;
     if args.images_from.is_some() {
         signals = signals.with_reload()?;
     }
     let options = image::Options::new(args.cache, Policy::default());
-    let mut catalogue = Catalogue::new(args.sockets, args.images, args.images_from, options);
+    let access = access(args.socket_mode, args.socket_group.as_deref())?;
+    let mut catalogue = Catalogue::new(args.sockets, args.images, args.images_from, options, access);
     let endpoints = catalogue.endpoints()?;
     let metrics = Metrics::new().context("cannot set up the metrics")?;
     let session = session::Options {
@@ -43,12 +49,21 @@ pub(super) fn run(args: ServeArgs) -> Result<()> {
         poll: args.busy_poll,
         prefetch: args.prefetch == Switch::On,
         trace: args.trace.as_deref().map(|path| trace(path, &endpoints)).transpose()?,
+        handover: args.handover,
         ..Default::default()
     };
     let config = Config { max_sessions: args.max_sessions as usize, drain: args.drain_timeout, session };
-    let exporter = args.metrics.as_deref().map(|path| export(path, &metrics)).transpose()?;
+    let exporter = args.metrics.as_deref().map(|path| export(path, access, &metrics)).transpose()?;
+    if let Some(address) = args.metrics_listen {
+        let listening = exporter::listen(address, metrics.clone());
+        let listening = listening.with_context(|| format!("cannot serve the metrics at {address}"))?;
+        tracing::info!("the metrics are at http://{listening}/metrics");
+    }
+    let unclaimed = activation::unclaimed();
+    ensure!(unclaimed.is_empty(), "sockets were passed that no option names: {}", unclaimed.join(", "));
     let mut reload = |endpoints: &mut Vec<Endpoint>| reload(&mut catalogue, endpoints);
-    let served = server::run(endpoints, config, metrics, &mut signals, &mut reload);
+    let (config, notify) = (fitting(config), Notify::from_env());
+    let served = server::run(endpoints, config, metrics, &mut signals, &mut reload, &notify);
     drop(exporter);
     Ok(served?)
 }
@@ -73,8 +88,27 @@ fn reload(catalogue: &mut Catalogue, endpoints: &mut Vec<Endpoint>) -> Vec<Endpo
     }
 }
 
-fn export(path: &Path, metrics: &Metrics) -> Result<exporter::Exporter> {
-    exporter::start(Socket::bind(path)?, metrics.clone()).context("cannot serve the metrics")
+/// Who may connect.
+fn access(mode: u32, group: Option<&str>) -> Result<Access> {
+    let number = |name: &str| {
+        let number = access::group(name, Path::new("/etc/group"));
+        number.with_context(|| format!("cannot give the sockets to the group `{name}`"))
+    };
+    Ok(Access { mode, group: group.map(number).transpose()? })
+}
+
+/// No more VMs than there are descriptors for.
+fn fitting(config: Config) -> Config {
+    let max_sessions = descriptors::sessions(config.max_sessions);
+    if max_sessions < config.max_sessions {
+        let wanted = config.max_sessions;
+        tracing::warn!(wanted, max_sessions, "fewer VMs at once: RLIMIT_NOFILE allows no more");
+    }
+    Config { max_sessions, ..config }
+}
+
+fn export(path: &Path, access: Access, metrics: &Metrics) -> Result<exporter::Exporter> {
+    exporter::start(Socket::bind_for(path, access)?, metrics.clone()).context("cannot serve the metrics")
 }
 
 /// Begins a trace. What is in the file goes only once it is certain that nobody is served from it.

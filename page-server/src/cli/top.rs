@@ -79,7 +79,9 @@ fn parse(text: &str) -> Numbers {
             Some(bound) => format!("{name} {bound}"),
             None => name.to_owned(),
         };
-        numbers.entry(name).or_default().insert(label("session").unwrap_or_default().to_owned(), value);
+        // Sessions that have ended are added up by image; all of them are one line here.
+        let session = label("session").unwrap_or_default().to_owned();
+        *numbers.entry(name).or_default().entry(session).or_default() += value;
     }
     numbers
 }

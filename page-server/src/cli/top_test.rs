@@ -40,7 +40,7 @@ fn control_codes_go_to_a_terminal_only() {
 #[test]
 fn the_table_understands_the_servers_own_words() {
     let metrics = Metrics::new().unwrap();
-    let _stats = metrics.of_session("3");
+    let _stats = metrics.of_session("3", "image");
     let numbers = parse(&String::from_utf8(metrics.text()).unwrap());
     for name in ["sessions", "sessions_total", "refused_total", "lost_total"] {
         assert!(numbers[name].contains_key(""), "{name}");

@@ -4,6 +4,7 @@
 #[path = "value_test.rs"]
 mod value_test;
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use super::catalogue::Place;
@@ -45,6 +46,20 @@ pub(super) fn poll(text: &str) -> Result<Duration, String> {
 /// How often to look at a server.
 pub(super) fn interval(text: &str) -> Result<Duration, String> {
     within(text, Duration::from_millis(100), Duration::from_secs(3600))
+}
+
+/// Permissions, in octal.
+pub(super) fn mode(text: &str) -> Result<u32, String> {
+    let digits = text.bytes().all(|b| (b'0'..=b'7').contains(&b));
+    let mode = digits.then(|| u32::from_str_radix(text, 8).ok()).flatten();
+    mode.filter(|mode| *mode <= 0o777).ok_or_else(|| "permissions in octal, such as 0660".to_owned())
+}
+
+/// A port of the loopback address, or an address with a port.
+pub(super) fn listen(text: &str) -> Result<SocketAddr, String> {
+    let port = text.parse::<u16>().map(|port| (Ipv4Addr::LOCALHOST, port).into());
+    port.or_else(|_| text.parse())
+        .map_err(|_| "a port, or an address with a port, such as 9100 or [::1]:9100".to_owned())
 }
 
 fn within(text: &str, least: Duration, most: Duration) -> Result<Duration, String> {

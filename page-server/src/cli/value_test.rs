@@ -24,3 +24,18 @@ fn times() {
     assert!(poll("11ms").is_err());
     assert!(interval("1ms").is_err());
 }
+
+#[test]
+fn who_may_connect_and_where() {
+    assert_eq!([mode("0660"), mode("600"), mode("0")], [Ok(0o660), Ok(0o600), Ok(0)]);
+    for bad in ["", "0888", "1777", "rw", "+660", "99999999999999"] {
+        assert!(mode(bad).is_err(), "{bad}");
+    }
+    // Nobody else's machine, unless an address is given.
+    assert_eq!(listen("9100").unwrap().to_string(), "127.0.0.1:9100");
+    assert_eq!(listen("0.0.0.0:9100").unwrap().to_string(), "0.0.0.0:9100");
+    assert_eq!(listen("[::1]:9100").unwrap().to_string(), "[::1]:9100");
+    for bad in ["", "65536", "localhost:1", ":9100", "1.2.3.4"] {
+        assert!(listen(bad).is_err(), "{bad}");
+    }
+}

@@ -50,7 +50,7 @@ impl Deliverer {
     /// A fault's page is there.
     pub(super) fn answered(&self, fault: Fault, offset: u64, delivered: u64) {
         let took = fault.read_at.elapsed();
-        self.stats.latency.observe(took.as_secs_f64());
+        self.stats.latency.observe(took);
         self.stats.demanded.inc_by(delivered);
         self.record(trace::Cause::Fault { write: fault.write }, offset, delivered, took);
     }

@@ -60,7 +60,7 @@ impl PageSource for Slow {
 fn deliverer(guest: &Guest, source: &Arc<Slow>, grain: Grain) -> Deliverer {
     let memory = uffd::Memory::new(guest.uffd().try_clone_to_owned().unwrap()).unwrap();
     let place = Place { memory, space: Space::new(&[guest.mapping(0)]), protect: false };
-    let stats = Metrics::new().unwrap().of_session("test");
+    let stats = Metrics::new().unwrap().of_session("test", "image");
     let mut deliverer = Deliverer::new(place, Arc::clone(source) as Arc<dyn PageSource>, grain, stats, None);
     deliverer.read_beside();
     deliverer
@@ -106,7 +106,7 @@ fn a_read_that_does_not_come_keeps_no_other_fault_waiting() {
         serve_until(&mut deliverer, |_| stuck.is_finished() && also.is_finished()).unwrap();
         assert_eq!([stuck.join().unwrap(), also.join().unwrap()], [first as u8 + 1, first as u8 + 6]);
     });
-    assert_eq!(deliverer.stats().latency.get_sample_count(), 4);
+    assert_eq!(deliverer.stats().latency.count(), 4);
     assert_eq!(deliverer.stats().demanded.get(), 3 * (64 << 10));
 }
 

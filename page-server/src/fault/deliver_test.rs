@@ -14,7 +14,7 @@ const PAGE: usize = 4096;
 fn deliverer(guest: &Guest, source: impl PageSource + 'static, grain: Grain) -> Deliverer {
     let memory = Memory::new(guest.uffd().try_clone_to_owned().unwrap()).unwrap();
     let place = Place { memory, space: Space::new(&[guest.mapping(0)]), protect: false };
-    Deliverer::new(place, Arc::new(source), grain, Metrics::new().unwrap().of_session("test"), None)
+    Deliverer::new(place, Arc::new(source), grain, Metrics::new().unwrap().of_session("test", "image"), None)
 }
 
 fn pattern(guest: &Guest) -> Pattern {
@@ -276,7 +276,7 @@ fn regions_that_are_not_registered_are_left_alone() {
     memory.unregister(address + len, len).unwrap();
     let place = Place { memory, space: Space::new(&[guest.mapping(0)]), protect: false };
     let source = Pattern { len: 2 * len, zero: 0, fails_from: u64::MAX };
-    let stats = Metrics::new().unwrap().of_session("test");
+    let stats = Metrics::new().unwrap().of_session("test", "image");
     let mut deliverer = Deliverer::new(place, Arc::new(source), Grain::default(), stats, None);
     let delivered = deliverer.ahead(0, 2 * len, trace::Cause::Drain).unwrap();
     assert_eq!(delivered, len);

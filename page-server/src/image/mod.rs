@@ -14,7 +14,8 @@ use snapshot_format::state::{ManifestState, MemoryState};
 use snapshot_format::{ImageDir, MemoryIndex, StateReader, WorkingSet, working_set};
 
 use crate::source::{
-    BlockCache, Cached, Checked, Layered, MemoryFile, Pack, PackError, PageSource, Policy, Retry,
+    BlockCache, Cached, Checked, Counts, Layered, Measured, MemoryFile, Pack, PackError, PageSource, Policy,
+    Retry,
 };
 
 mod convert;
@@ -85,6 +86,7 @@ pub struct Served {
     path: PathBuf,
     image_id: Option<[u8; 16]>,
     source: Arc<dyn PageSource>,
+    counts: Arc<Counts>,
     index: Option<Arc<MemoryIndex>>,
     working_set: Option<WorkingSet>,
 }
@@ -131,8 +133,10 @@ impl Served {
 
     fn found(path: &Path, found: Found, options: &Options) -> Arc<Self> {
         let Found { source, image_id, index, working_set } = found;
-        let source = Arc::new(Retry::new(source, options.retry));
-        Arc::new(Self { path: path.to_owned(), image_id, source, index, working_set })
+        let counts = Arc::<Counts>::default();
+        let source = Measured::new(source, Arc::clone(&counts));
+        let source = Arc::new(Retry::counted(source, options.retry, Arc::clone(&counts)));
+        Arc::new(Self { path: path.to_owned(), image_id, source, counts, index, working_set })
     }
 
     /// Put together from parts: for tests and benchmarks.
@@ -142,7 +146,8 @@ impl Served {
         source: Arc<dyn PageSource>,
         working_set: Option<WorkingSet>,
     ) -> Arc<Self> {
-        Arc::new(Self { path: PathBuf::from("parts"), image_id, source, index: None, working_set })
+        let (path, counts) = (PathBuf::from("parts"), Arc::default());
+        Arc::new(Self { path, image_id, source, counts, index: None, working_set })
     }
 
     /// As it was named.
@@ -169,6 +174,11 @@ impl Served {
     /// The pages.
     pub fn source(&self) -> &Arc<dyn PageSource> {
         &self.source
+    }
+
+    /// How reading them goes.
+    pub fn counts(&self) -> &Arc<Counts> {
+        &self.counts
     }
 
     /// Where guest memory lies in it, if that is known.

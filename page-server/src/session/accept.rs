@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, recvmsg};
 use snapshot_format::handoff::{self, FromServer, Handshake, Hello};
 use snapshot_format::pages::PAGE_BYTES;
 
@@ -37,6 +37,13 @@ pub(crate) struct Received {
     pub(crate) socket: UnixStream,
     pub(crate) handshake: Handshake,
     pub(crate) memory: Memory,
+}
+
+impl Received {
+    /// The image that is meant, if it is served.
+    pub(crate) fn image<'a>(&self, served: &'a [Arc<Served>]) -> Option<&'a Arc<Served>> {
+        choose(&self.handshake, served).ok()
+    }
 }
 
 /// Receives the handshake. A VMM of ours that is refused is told why.
@@ -98,6 +105,8 @@ fn message(socket: &UnixStream, limit: Duration) -> Result<(Handshake, Vec<Owned
         let before = bytes.len();
         match receive_some(socket, &mut bytes, &mut descriptors) {
             Err(Errno::INTR | Errno::AGAIN) => continue,
+            // Busy is not refused: a VMM of ours that finds the connection closed comes again.
+            Err(Errno::MFILE) => return Err(Error::NoRoom),
             received => received.map_err(Error::Receive)?,
         }
         if bytes.len() == before {
@@ -136,10 +145,15 @@ fn receive_some(
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
     let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT;
     let got = recvmsg(socket, &mut [IoSliceMut::new(&mut buffer[..room])], &mut ancillary, flags)?;
+    let before = descriptors.len();
     for message in ancillary.drain() {
         if let RecvAncillaryMessage::ScmRights(rights) = message {
             descriptors.extend(rights);
         }
+    }
+    // The kernel drops those that it cannot install (`scm_detach_fds`), and says so. There was room in the message.
+    if got.flags.contains(ReturnFlags::CTRUNC) && descriptors.len() - before < MAX_DESCRIPTORS {
+        return Err(Errno::MFILE);
     }
     bytes.extend_from_slice(&buffer[..got.bytes]);
     Ok(())

@@ -189,7 +189,7 @@ fn a_drain_that_cannot_have_every_page_leaves_nobody_waiting() {
     let (ours, theirs) = UnixStream::pair().unwrap();
     hand_over(&theirs, &guest, None).unwrap();
     let received = receive(ours, SOON).unwrap();
-    let stats = crate::stats::Metrics::new().unwrap().of_session("test");
+    let stats = crate::stats::Metrics::new().unwrap().of_session("test", "image");
     let session = Session::new(received, &[image], &Options::default(), stats).unwrap();
     let (stop, mut end) = UnixStream::pair().unwrap();
     end.write_all(b"now").unwrap();

@@ -2,7 +2,8 @@
 //!
 //! A session that looks out answers a fault some 20 us sooner, for a CPU. That is a gain only while nobody else wants the
 //! CPU, so it looks out only while fewer sessions than CPUs were met by faults lately, and stops for a while as soon as
-//! it has to share the CPU with another thread of the host, which it finds out by yielding to it.
+//! it was taken off its CPU for another thread of the host. It does not yield to see whether there is one: whoever yields
+//! gives up its turn, and a fault would wait for the next.
 
 #[cfg(test)]
 #[path = "lookout_test.rs"]
@@ -103,8 +104,7 @@ impl Lookout {
             if let Some(seen) = found() {
                 break Some(seen);
             }
-            // To whoever waits for this CPU, if there is a thread that does.
-            std::thread::yield_now();
+            std::hint::spin_loop();
             let now = Instant::now();
             if now - looked >= AWAY {
                 self.share(now);

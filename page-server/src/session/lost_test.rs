@@ -26,7 +26,7 @@ fn session(guest: &Guest) -> (Session, UnixStream) {
     hand_over(&theirs, guest, None).unwrap();
     let received = receive(ours, SOON).unwrap();
     let options = Options { grain: Grain::single(), ..Options::default() };
-    let stats = Metrics::new().unwrap().of_session("test");
+    let stats = Metrics::new().unwrap().of_session("test", "image");
     (Session::new(received, &[image], &options, stats).unwrap(), theirs)
 }
 

@@ -44,6 +44,8 @@ pub struct Options {
     pub trace: Option<Arc<Trace>>,
     /// How long a connection may take to say what it wants.
     pub handshake: Duration,
+    /// Whether VMs of ours are left to the next server when this one is to end, rather than given all their pages.
+    pub handover: bool,
 }
 
 impl Default for Options {
@@ -54,6 +56,7 @@ impl Default for Options {
             prefetch: true,
             trace: None,
             handshake: Duration::from_secs(5),
+            handover: false,
         }
     }
 }
@@ -97,6 +100,9 @@ pub enum Error {
         /// How many.
         count: usize,
     },
+    /// One came along, and this process had no room for it. Whoever sent it may do so again.
+    #[error("no descriptor is left for the userfaultfd that came with the handshake")]
+    NoRoom,
     /// It is something else.
     #[error("cannot use the descriptor that came with the handshake")]
     Descriptor(#[source] io::Error),

@@ -30,6 +30,8 @@ pub(crate) enum End {
     VmGone,
     /// Every page was delivered, because the server is to end.
     Complete,
+    /// Another server is to go on, because this one is to end.
+    Left,
     /// A page cannot be delivered.
     Lost(Ended),
 }
@@ -167,6 +169,10 @@ impl Session {
 
     /// Delivers every page that is missing, faults first, and says so.
     fn drain(&mut self) -> Result<End, Ended> {
+        // It connects to the same path again, and wakes all who wait: what this server has read of faults is raised again.
+        if self.is_ours && self.options.handover {
+            return Ok(End::Left);
+        }
         let regions = self.deliverer.space().regions();
         // What the guest is known to want before the rest.
         let mut rest = Queue::new(regions.map(|region| Step { offset: region.offset, len: region.len }));

@@ -24,7 +24,7 @@ const MOST: usize = 64;
 /// The most that read what nobody waits for.
 const MOST_AHEAD: usize = MOST / 2;
 /// How long one waits for more to do.
-const IDLE: Duration = Duration::from_secs(10);
+const IDLE: Duration = Duration::from_secs(2);
 /// Room for a source's own buffers, which are on the heap.
 const STACK: usize = 256 << 10;
 
@@ -82,7 +82,7 @@ impl Mailbox {
         let _ = rustix::io::write(&self.told, &1_u64.to_ne_bytes());
     }
 
-    /// Whether there is something in it.
+    /// Whether there is nothing in it.
     pub(crate) fn is_empty(&self) -> bool {
         self.lock().is_empty()
     }

@@ -71,5 +71,5 @@ fn what_comes_ahead_takes_no_more_than_half_of_the_threads() {
     assert!(pool.read(job(&source, &mailbox, 7, Haste::Waiting)).is_ok());
     assert_eq!(all_of(&mailbox, 1)[0].bytes.as_deref().unwrap(), [7; 4096]);
     assert_eq!(mock.reads.load(Ordering::Relaxed), 2);
-    assert_eq!(pool.lock().reading_ahead, MOST_AHEAD);
+    assert!(pool.lock().reading_ahead <= MOST_AHEAD);
 }

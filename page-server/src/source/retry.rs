@@ -1,9 +1,11 @@
 //! A second chance for a source that fails: a file server that is restarted, a disk path that changes over.
 
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::{Error, PageSource};
+use super::{Counts, Error, PageSource};
 
 #[cfg(test)]
 #[path = "retry_test.rs"]
@@ -39,12 +41,18 @@ impl Default for Policy {
 pub struct Retry<S> {
     inner: S,
     policy: Policy,
+    counts: Arc<Counts>,
 }
 
 impl<S: PageSource> Retry<S> {
     /// `inner`, tried again as `policy` says.
     pub fn new(inner: S, policy: Policy) -> Self {
-        Self { inner, policy }
+        Self::counted(inner, policy, Arc::default())
+    }
+
+    /// The same, with what is tried again counted in `counts`.
+    pub fn counted(inner: S, policy: Policy, counts: Arc<Counts>) -> Self {
+        Self { inner, policy, counts }
     }
 }
 
@@ -83,6 +91,7 @@ impl<S: PageSource> PageSource for Retry<S> {
                 "reading failed; trying again in {pause:?}, for {left:?} at most"
             );
             thread::sleep(pause);
+            self.counts.retries.fetch_add(1, Ordering::Relaxed);
             wait = (wait * 2).min(self.policy.longest_wait);
             attempts += 1;
         }

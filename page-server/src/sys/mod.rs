@@ -1,4 +1,5 @@
-//! All unsafe code of this crate: ioctls on a userfaultfd, the process behind a socket, and signals.
+//! All unsafe code of this crate: ioctls on a userfaultfd, the process behind a socket, signals, and descriptors that a
+//! service manager passes.
 //!
 //! Nothing here knows a session. What the `userfaultfd` crate reaches is its: waking, unregistering. What it does not is
 //! declared here: reading events without ever waiting, placing pages with the number of those that were placed,
@@ -7,6 +8,7 @@
 #![expect(unsafe_code, reason = "this is the one place for it: see the module's header")]
 
 pub(crate) mod huge;
+pub(crate) mod inherited;
 pub(crate) mod peer;
 pub(crate) mod signals;
 #[cfg(any(test, feature = "testing"))]

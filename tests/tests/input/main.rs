@@ -17,8 +17,8 @@ mod nets;
 mod packed;
 mod signals;
 mod table;
-mod trust;
 mod terminals;
+mod trust;
 mod usage;
 mod vsock;
 

@@ -246,6 +246,7 @@ fn ten_thousand_connections_leave_nothing_behind() {
     assert!(most.threads <= held.threads + 2 * 64, "{most:?}");
     drop(kept);
     server.holds_no_more_than(held);
+    // Some still wait to be accepted.
     server.metric_comes_to("refused_total", |now| now >= 9_900);
     serves(&server);
     server.stop();

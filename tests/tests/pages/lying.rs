@@ -41,7 +41,7 @@ fn a_server_that_cannot_be_reached_is_named() {
         (here.root().to_owned(), "Connection refused"),
         (long, ""),
     ] {
-        let mut vm = restore_from(&path, &image, &[]);
+        let mut vm = restore_from(&path, &image, &["--pages-timeout", "300ms"]);
         let shown = path.display().to_string();
         let done = vm.wait_exit();
         assert!(done.stdout.is_empty(), "the guest has run: {done:?}");

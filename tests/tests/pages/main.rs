@@ -11,6 +11,7 @@ mod foreign;
 mod lying;
 mod many;
 mod paths;
+mod production;
 mod sources;
 mod standin;
 mod turns;
@@ -36,6 +37,7 @@ fn main() -> ExitCode {
         sources::cases(),
         turns::cases(),
         usage::cases(),
+        production::cases(),
     ];
     rekindle_tests::main(cases.into_iter().flatten().collect(), 2)
 }

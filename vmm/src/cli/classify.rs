@@ -131,9 +131,8 @@ fn of_lazy(error: &lazy::Error) -> (Exit, Option<String>) {
                 with --memory-mode mmap";
             (Exit::Unsupported, Some(hint.to_owned()))
         }
-        lazy::Error::Connect { .. } => {
-            let hint = "start it first: `rekindle-pages serve --socket PATH IMAGE`";
-            (Exit::Failed, Some(hint.to_owned()))
+        lazy::Error::Connect { source, .. } => {
+            (Exit::Failed, Some(lazy::Error::connect_hint(source).to_owned()))
         }
         lazy::Error::Lost(_) | lazy::Error::Deliver { .. } => {
             (Exit::GuestFailed, Some(lazy::Lost::HINT.to_owned()))

@@ -4,6 +4,7 @@
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use page_server::image::Served;
@@ -14,10 +15,20 @@ use vmm::memory::lazy::Server;
 
 use super::written::Written;
 
-/// The page server at `socket`, or else one for `image` alone, which writes its faults to `trace`.
-pub(super) fn server(socket: Option<PathBuf>, image: &Path, trace: Option<&Path>) -> Result<Server> {
+/// The page server at `socket`, which is waited for up to `timeout`, or else one for `image` alone, which writes its faults
+/// to `trace`.
+pub(super) fn server(
+    socket: Option<PathBuf>,
+    timeout: Duration,
+    image: &Path,
+    trace: Option<&Path>,
+) -> Result<Server> {
     if let Some(path) = socket {
-        return Ok(Server::connect(path)?);
+        let shown = path.display().to_string();
+        let waits = |why: &std::io::Error| {
+            tracing::warn!("waiting for a page server at `{shown}` (--pages-timeout): {why}");
+        };
+        return Ok(Server::connect(path, timeout, waits)?);
     }
     let served = Served::open(image, &Default::default())
         .with_context(|| format!("cannot serve the memory of image `{}`", image.display()))?;

@@ -41,8 +41,9 @@ pub(super) fn run(args: RestoreArgs) -> Result<()> {
     let machine = match memory.of_image(plan.is_packed()) {
         MemoryConfig::Mmap | MemoryConfig::AsKept => plan.restore(connections, &mut report)?,
         MemoryConfig::Lazy { server, timeout, trace } => {
-            let server = pages::server(server, &image, trace.as_deref())?;
-            let delivery = Delivery { server, timeout: timeout.get() };
+            let timeout = timeout.get();
+            let server = pages::server(server, timeout, &image, trace.as_deref())?;
+            let delivery = Delivery { server, timeout };
             plan.restore_lazily(connections, delivery, &mut report)?
         }
     };

@@ -61,7 +61,7 @@ fn served<T: Send + 'static>(
     });
     let options =
         Options { image_id: [0xab; 16], prefetch: true, record: false, timeout: Duration::from_secs(5) };
-    let server = Server::connect(path).unwrap();
+    let server = Server::connect(path, Duration::ZERO, |_| ()).unwrap();
     (Memory::lazy(&index(), here(), server, &options).unwrap(), told)
 }
 

@@ -4,13 +4,8 @@ use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
-use std::path::Path;
 
-use rustix::io::Errno;
-use rustix::net::{
-    AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags,
-    SocketType, connect as connect_to, sendmsg, socket_with,
-};
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use snapshot_format::handoff::{Handshake, Hello, Mapping, VERSION, spell_id};
 use snapshot_format::pages::{PAGE_BYTES, Region};
 use vm_memory::GuestMemoryBackend;
@@ -56,16 +51,4 @@ pub(super) fn hand_over(stream: &UnixStream, handshake: &[u8], uffd: impl AsFd) 
     // NOSIGNAL: a server that has gone is an error, not the end of this process. It fits into any socket's buffer.
     let sent = sendmsg(stream, &[IoSlice::new(handshake)], &mut beside, SendFlags::NOSIGNAL)?;
     if sent == handshake.len() { Ok(()) } else { Err(io::ErrorKind::WriteZero.into()) }
-}
-
-/// Connects, without waiting for a server that takes no connections.
-pub(super) fn connect(path: &Path) -> io::Result<UnixStream> {
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
-    match connect_to(&socket, &SocketAddrUnix::new(path)?) {
-        Ok(()) => Ok(socket.into()),
-        // By this number, anybody would take it for a shortage of this process's.
-        Err(Errno::AGAIN) => Err(io::Error::other("too many wait to be taken there")),
-        Err(errno) => Err(errno.into()),
-    }
 }

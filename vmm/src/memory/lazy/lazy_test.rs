@@ -419,29 +419,12 @@ fn who_waits_for_a_page_is_cut_off_where_it_cannot_be_told_to_stop() {
 }
 
 #[test]
-fn nobody_is_taken_for_short_of_threads_because_a_server_is_busy() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("pages");
-    let _listener = UnixListener::bind(&path).unwrap();
-    let mut waiting = Vec::new();
-    let source = loop {
-        match Server::connect(path.clone()) {
-            Ok(server) => waiting.push(server),
-            Err(Error::Connect { source, .. }) => break source,
-            Err(error) => panic!("{error}"),
-        }
-        assert!(waiting.len() < 10_000);
-    };
-    assert_eq!(source.raw_os_error(), None, "{source}");
-}
-
-#[test]
 fn another_server_takes_over_and_what_the_first_left_unanswered_is_answered() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("pages");
     // Reads the first fault, and dies with it.
     let first = listen(&path, |taken, _| while taken.fault(Duration::from_millis(5)).is_none() {});
-    let server = Server::connect(path.clone()).unwrap();
+    let server = Server::connect(path.clone(), Duration::ZERO, |_| ()).unwrap();
     let memory = Memory::lazy(&index(), Here::Nothing, server, &options(Duration::from_secs(10))).unwrap();
     thread::scope(|scope| {
         let waits = scope.spawn(|| byte(&memory, HIGH));
@@ -459,7 +442,7 @@ fn a_server_that_hangs_up_before_the_handshake_is_asked_again() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("pages");
     let listener = UnixListener::bind(&path).unwrap();
-    let server = Server::connect(path.clone()).unwrap();
+    let server = Server::connect(path.clone(), Duration::ZERO, |_| ()).unwrap();
     drop(listener.accept().unwrap());
     drop(listener);
     let _second = listen(&path, serve);
@@ -472,14 +455,14 @@ fn a_server_that_does_not_come_back_is_not_waited_for_beyond_the_limit() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("pages");
     let first = listen(&path, |_, _| ());
-    let server = Server::connect(path.clone()).unwrap();
+    let server = Server::connect(path.clone(), Duration::ZERO, |_| ()).unwrap();
     let limit = Duration::from_millis(400);
     let start = Instant::now();
     let memory = Memory::lazy(&index(), Here::Nothing, server, &options(limit)).unwrap();
     drop(first);
     assert_eq!(loss_of(&memory, Duration::from_secs(5)).cause, Cause::NotReplaced(limit));
     assert!(start.elapsed() >= limit);
-    assert!(matches!(Server::connect(path), Err(Error::Connect { .. })));
+    assert!(matches!(Server::connect(path, Duration::ZERO, |_| ()), Err(Error::Connect { .. })));
 }
 
 #[test]

@@ -9,12 +9,15 @@
 //! not go on: its memory is taken away under it (`pages::Pages::lose`), so that everybody who waits comes out with an
 //! error, and the VM ends with a [`Lost`] that names the page.
 
+mod connect;
 mod handover;
 mod pages;
 mod probe;
 mod watch;
 mod zeros;
 
+#[cfg(test)]
+mod connect_test;
 #[cfg(test)]
 mod foreign_test;
 #[cfg(test)]
@@ -80,6 +83,22 @@ pub enum Error {
     },
 }
 
+impl Error {
+    /// What somebody at a terminal can do about a page server that cannot be connected to, whose answer this is.
+    pub fn connect_hint(source: &io::Error) -> &'static str {
+        match source.kind() {
+            io::ErrorKind::PermissionDenied => {
+                "connecting takes the right to write to the socket: `rekindle-pages serve --socket-mode 0660 \
+                 --socket-group GROUP`, and a directory that may be searched"
+            }
+            _ if connect::is_busy(source) => {
+                "it is there, and has more connections waiting than it takes: a longer --pages-timeout, or another server"
+            }
+            _ => "start it first: `rekindle-pages serve --socket PATH IMAGE`",
+        }
+    }
+}
+
 /// Why a page cannot be had any more.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Cause {
@@ -130,12 +149,13 @@ pub struct Server {
 }
 
 impl Server {
-    /// Connects to the page server that listens at `path`.
+    /// Connects to the page server that listens at `path`. One that is not there yet, or takes no connection now, is waited
+    /// for, up to `limit`; `waits` is called first, with the reason.
     ///
     /// # Errors
-    /// There is none, or it takes no connection now.
-    pub fn connect(path: PathBuf) -> Result<Self, Error> {
-        match handover::connect(&path) {
+    /// There is none by then, or it may not be connected to.
+    pub fn connect(path: PathBuf, limit: Duration, waits: impl FnOnce(&io::Error)) -> Result<Self, Error> {
+        match connect::within(&path, limit, waits) {
             Ok(stream) => Ok(Self { stream, path: Some(path) }),
             Err(source) => Err(Error::Connect { path, source }),
         }

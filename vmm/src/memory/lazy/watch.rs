@@ -20,7 +20,7 @@ use snapshot_format::pages::PAGE_BYTES;
 
 use super::pages::Pages;
 use super::probe::Prober;
-use super::{Cause, Error, Lost, Server, Signal, handover};
+use super::{Cause, Error, Lost, Server, Signal, connect, handover};
 use crate::memory::OwnRun;
 use crate::sys::signals;
 
@@ -325,7 +325,7 @@ impl Watch {
         let (_, pause) = self.next_try;
         self.next_try = (now + pause, (pause * 2).min(RETRY.1));
         let Some(path) = &self.path else { return };
-        let taken = handover::connect(path).and_then(|stream| {
+        let taken = connect::now(path).and_then(|stream| {
             handover::hand_over(&stream, &self.handshake, self.pages.uffd())?;
             Ok(stream)
         });
