@@ -188,7 +188,13 @@ fn tell(endpoint: &Endpoint) {
 }
 
 fn give_up(endpoints: Vec<Endpoint>) -> Result<Vec<Retired>, Error> {
-    endpoints.into_iter().filter_map(|endpoint| endpoint.retire().map_err(Error::SetUp).transpose()).collect()
+    let give_up = |endpoint: Endpoint| {
+        let path = endpoint.path().to_owned();
+        let retired = endpoint.retire().map_err(Error::SetUp)?;
+        tracing::info!("not listening on `{}` any more", path.display());
+        Ok(retired)
+    };
+    endpoints.into_iter().filter_map(|endpoint| give_up(endpoint).transpose()).collect()
 }
 
 /// What a server wakes for.

@@ -76,9 +76,6 @@ fn reload(catalogue: &mut Catalogue, endpoints: &mut Vec<Endpoint>) -> Vec<Endpo
                 let images = endpoint.images().len();
                 tracing::info!(images, "serving on `{}`", endpoint.path().display());
             }
-            for endpoint in &removed {
-                tracing::info!("not listening on `{}` any more", endpoint.path().display());
-            }
             removed
         }
         Err(error) => {
