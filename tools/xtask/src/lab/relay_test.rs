@@ -18,7 +18,8 @@ fn ran(script: &str, limit: Duration) -> (Result<u8>, String) {
 
 #[test]
 fn everything_that_is_written_before_the_status_comes_through() {
-    let script = "echo ready 1 >ctl; for i in 1 2 3; do echo $i >>out; sleep 0.1; done; : >err; echo exit 7 >>ctl";
+    let script =
+        "echo ready 1 >ctl; for i in 1 2 3; do echo $i >>out; sleep 0.1; done; : >err; echo exit 7 >>ctl";
     let (status, out) = ran(script, Duration::from_secs(20));
     assert_eq!((status.unwrap(), out.as_str()), (7, "1\n2\n3\n"));
 }

@@ -206,7 +206,10 @@ fn kvm_kind(kind: Option<KvmKind>) -> Check {
         Some(kind) => {
             let emulator = if kind == KvmKind::Vmx { "Bochs" } else { "QEMU" };
             let module = kind.module().unwrap_or("kvm");
-            ok(NAME, format!("{kind} ({module}); rekindle is tested on it by emulated hardware, {emulator}'s"))
+            ok(
+                NAME,
+                format!("{kind} ({module}); rekindle is tested on it by emulated hardware, {emulator}'s"),
+            )
         }
         None => degraded(
             NAME,
