@@ -576,10 +576,15 @@ impl Deliverer {
     /// Hands the memory to the kernel: what is missing from here on is zero. Call only after all that the source has was
     /// delivered.
     pub(crate) fn let_go(&self) -> Result<(), Ended> {
-        self.space.regions().try_for_each(|region| {
-            let done = self.memory.unregister(region.address, region.len);
-            done.map_err(|errno| Ended::Place { offset: region.offset, errno })
-        })
+        for region in self.space.regions() {
+            match self.memory.unregister(region.address, region.len) {
+                Err(Errno::SRCH) => return Err(Ended::VmGone),
+                // It is not mapped any more, or something else is: nobody waits there for a page of the session's.
+                Err(errno) => tracing::debug!(%errno, "memory at {:#x} is not let go", region.address),
+                Ok(()) => {}
+            }
+        }
+        Ok(())
     }
 
     pub(crate) fn stats(&self) -> &Stats {
