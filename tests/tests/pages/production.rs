@@ -127,7 +127,7 @@ fn a_server_takes_as_many_vms_as_it_has_descriptors_for() {
     let here = Scratch::new();
     let file = raw(&here, "memory", MIB, 5);
     let limited = |soft: u32, hard: u32, socket: &Path| {
-        let script = format!("ulimit -Hn {hard}; ulimit -Sn {soft}; exec \"$@\"");
+        let script = format!("ulimit -Sn {soft}; ulimit -Hn {hard}; exec \"$@\"");
         let launch = Launch::pages(["serve"]).args([&file]).under(["sh", "-c", &script, "sh"]);
         PageServer::launch_at(socket, launch)
     };
