@@ -31,7 +31,7 @@ pub struct RunningVm {
 /// What came of halting a machine.
 pub enum Halting {
     /// It stands still.
-    Halted(Halted),
+    Halted(Box<Halted>),
     /// A device did not come to rest in time: the guest runs on.
     Busy(Box<RunningVm>, Busy),
 }
@@ -109,7 +109,7 @@ impl RunningVm {
             return Err(Error::Busy(busy));
         }
         self.parts().virtio.quiesce();
-        self.halted(ends, since).map(Halting::Halted)
+        self.halted(ends, since).map(|halted| Halting::Halted(Box::new(halted)))
     }
 
     fn halted(mut self, ends: Vec<Returned>, since: Instant) -> Result<Halted, Error> {

@@ -8,7 +8,7 @@ use super::console::Sink;
 
 /// What is written in place of all that comes after the file is full.
 pub(super) const FULL: &[u8] = b"\n[rekindle: the console file is full; nothing more is written]\n";
-/// The room that [`dropped`] needs.
+/// The room that the note of what was dropped needs.
 const LONGEST_NOTE: u64 = 80;
 
 /// What a console may write. The default is all that the guest says.
