@@ -133,6 +133,11 @@ impl<S: PageSource> Checked<S> {
     /// Fills `buffer`, which lies within a chunk that was found good, with the bytes that it had then.
     fn read_known(&self, known: &Known, offset: u64, buffer: &mut [u8]) -> Result<(), Error> {
         self.inner.read(offset, buffer)?;
+        self.compare(known, offset, buffer)
+    }
+
+    /// Whether `buffer`, read at `offset` of a chunk that was found good, holds the bytes that it had then.
+    fn compare(&self, known: &Known, offset: u64, buffer: &[u8]) -> Result<(), Error> {
         let first = offset / PAGE_BYTES;
         for (page, bytes) in (first..).zip(buffer.as_chunks::<{ PAGE_BYTES as usize }>().0) {
             let (stated, computed) = (known.sum(page % CHUNK_PAGES), page_sum(page, bytes));
@@ -202,13 +207,30 @@ impl<S: PageSource> PageSource for Checked<S> {
         Ok(())
     }
 
-    /// Of chunks that were compared.
+    /// Of chunks that were compared before; what is read is compared as well.
     fn read_now(&self, offset: u64, buffer: &mut [u8]) -> Result<bool, Error> {
-        let end = (offset + buffer.len() as u64).div_ceil(CHUNK_BYTES);
-        let mut chunks = offset / CHUNK_BYTES..end;
-        if chunks.any(|chunk| self.chunks[chunk as usize].get().is_none()) {
+        let known = |at: u64| self.chunks.get((at / CHUNK_BYTES) as usize)?.get();
+        let (mut at, mut rest) = (offset, &*buffer);
+        while let Some(piece) = piece(at, rest.len()) {
+            if known(at).is_none() {
+                return Ok(false);
+            }
+            (at, rest) = (at + piece as u64, &rest[piece..]);
+        }
+        if !self.inner.read_now(offset, buffer)? {
             return Ok(false);
         }
-        self.inner.read_now(offset, buffer)
+        let (mut at, mut rest) = (offset, &*buffer);
+        while let Some(piece) = piece(at, rest.len()) {
+            let Some(known) = known(at) else { return Ok(false) };
+            self.compare(known, at, &rest[..piece])?;
+            (at, rest) = (at + piece as u64, &rest[piece..]);
+        }
+        Ok(true)
     }
+}
+
+/// How much of `len` bytes from `offset` on lies within one chunk, if there are any.
+fn piece(offset: u64, len: usize) -> Option<usize> {
+    (len > 0).then(|| ((CHUNK_BYTES - offset % CHUNK_BYTES) as usize).min(len))
 }

@@ -140,6 +140,27 @@ fn a_page_that_is_changed_after_its_chunk_was_verified_reaches_nobody() {
     assert_eq!(all, memory());
 }
 
+/// The same for what can be had without waiting, which is had of verified chunks only.
+#[test]
+fn what_is_read_without_waiting_is_compared_as_well() {
+    let mut source = checked(memory(), false);
+    source.inner.is_at_hand = true;
+    let mut page = [0; 4096];
+    assert!(!source.read_now(4096, &mut page).unwrap(), "nobody has verified it");
+    source.read(0, &mut vec![0; memory().len()]).unwrap();
+    assert!(source.read_now(4096, &mut page).unwrap());
+    assert_eq!(page, [1; 4096]);
+    let last = (2 * CHUNK_BYTES) as usize;
+    source.inner.bytes[last + 9] ^= 1;
+    // On over the end of a chunk.
+    let mut two = [0; 8192];
+    match source.read_now(last as u64 - 4096, &mut two) {
+        Err(Error::Damaged { offset, .. }) => assert_eq!(offset, last as u64),
+        other => panic!("{other:?}"),
+    }
+    assert!(source.read_now(4096, &mut page).unwrap(), "what was not changed is as good as before");
+}
+
 /// Data where there was none, in a chunk of zeros and in one with data.
 #[test]
 fn a_zero_page_that_is_written_after_its_chunk_was_verified_reaches_nobody() {

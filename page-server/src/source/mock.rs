@@ -11,6 +11,8 @@ pub(crate) struct Mock {
     pub(crate) bytes: Vec<u8>,
     pub(crate) reads: AtomicUsize,
     pub(crate) knows_zeros: bool,
+    /// Whether all of it can be had without waiting.
+    pub(crate) is_at_hand: bool,
     /// What the next reads end with, the last first.
     pub(crate) failures: Mutex<Vec<Error>>,
 }
@@ -49,5 +51,12 @@ impl PageSource for Mock {
         }
         buffer.copy_from_slice(&self.bytes[offset as usize..][..buffer.len()]);
         Ok(())
+    }
+
+    fn read_now(&self, offset: u64, buffer: &mut [u8]) -> Result<bool, Error> {
+        if !self.is_at_hand {
+            return Ok(false);
+        }
+        self.read(offset, buffer).map(|()| true)
     }
 }
