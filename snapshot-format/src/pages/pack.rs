@@ -17,7 +17,7 @@ use std::os::unix::fs::FileExt;
 use super::{MAX_MEMORY_BYTES, PageCount};
 use crate::error::ErrorKind;
 use crate::header::{CHECKSUM_BYTES, checksum, u16_at, u32_at, u64_at};
-use xxhash_rust::xxh3::xxh3_64_with_seed;
+use twox_hash::XxHash3_64;
 
 #[cfg(test)]
 #[path = "pack_test.rs"]
@@ -204,7 +204,7 @@ impl Entry {
             return Self::default();
         }
         let len = u32::try_from(bytes.len()).expect("a frame has at most 64 KiB");
-        Self { len, sum: xxh3_64_with_seed(bytes, number) }
+        Self { len, sum: XxHash3_64::oneshot_with_seed(number, bytes) }
     }
 }
 

@@ -6,7 +6,7 @@
 //! two pages that changed places are found; and pages may be added in any order, by several threads.
 
 use super::{CHUNK_BYTES, CHUNK_PAGES, Error, PAGE_BYTES, PageCount};
-use xxhash_rust::xxh3::xxh3_64_with_seed;
+use twox_hash::XxHash3_64;
 
 /// One page's bytes.
 pub(super) type Page = [u8; PAGE_BYTES as usize];
@@ -18,7 +18,7 @@ pub fn page_sum(page: u64, bytes: &Page) -> u64 {
 
 /// [`page_sum`] of a page that is known to have data.
 pub(super) fn data_page_sum(page: u64, bytes: &Page) -> u64 {
-    xxh3_64_with_seed(bytes, page)
+    XxHash3_64::oneshot_with_seed(page, bytes)
 }
 
 /// The sum of the pages in `bytes`, the first of which is page `first` of the file. A last piece that is no whole
