@@ -48,7 +48,8 @@ impl Terminal {
     /// A guest that has it, in the foreground of a session of its own.
     fn boot(&self) -> Vm {
         let stdin: File = self.end.try_clone().expect("there are descriptors").into();
-        let own_session = ["prlimit", "--core=0", "setsid", "--ctty"];
+        // Whoever runs the tests may ignore some signals, and what is ignored stays so.
+        let own_session = ["prlimit", "--core=0", "env", "--default-signal", "setsid", "--ctty"];
         let mut vm = Launch::new(["boot", "--memory", "32M"]).under(own_session).stdin(stdin).vm();
         vm.expect("spark: ready\n");
         vm.serves();
