@@ -64,10 +64,13 @@ pub fn kernel(guest: &Guest, dir: &Path) -> Result<Manifest> {
         }
     };
     eprintln!("unpacking {package} {version}");
-    process::run(Command::new("dpkg-deb").arg("-x").arg(&deb).arg(&unpacked))?;
-    fs::remove_file(&deb).context("cannot remove the package after unpacking it")?;
-
+    unpack(&deb, &unpacked)?;
     let release = package.trim_start_matches("linux-image-").to_owned();
+    for part in parts(&archive, &package, &version, &release)? {
+        let deb = archive.download(&part, &version, &partial)?;
+        unpack(&deb, &unpacked)?;
+    }
+
     let manifest = keep(&unpacked, &partial, package, version, pinned, release)?;
     fs::remove_dir_all(&unpacked).context("cannot remove what is not needed of the package")?;
     let text = serde_json::to_vec_pretty(&manifest).context("cannot write the manifest")?;
@@ -77,6 +80,28 @@ pub fn kernel(guest: &Guest, dir: &Path) -> Result<Manifest> {
     }
     fs::rename(&partial, dir).with_context(|| format!("cannot move the kernel to {}", dir.display()))?;
     Ok(manifest)
+}
+
+fn unpack(deb: &Path, into: &Path) -> Result<()> {
+    process::run(Command::new("dpkg-deb").arg("-x").arg(deb).arg(into))?;
+    fs::remove_file(deb).context("cannot remove the package after unpacking it")
+}
+
+/// The packages that the kernel is divided into since Linux 7: its image, its configuration, its modules.
+fn parts(archive: &Archive, package: &str, version: &str, release: &str) -> Result<Vec<String>> {
+    let versions = archive.versions(package)?;
+    let depends = versions.into_iter().find(|(there, _)| there == version).map(|(_, depends)| depends);
+    Ok(parts_among(&depends.unwrap_or_default(), release))
+}
+
+fn parts_among(depends: &str, release: &str) -> Vec<String> {
+    let names = depends.split(',').filter_map(|one| one.split_whitespace().next());
+    let of_kernel = |name: &&str| {
+        ["linux-binary-", "linux-base-", "linux-modules-"]
+            .iter()
+            .any(|start| name.strip_prefix(start) == Some(release))
+    };
+    names.filter(of_kernel).map(str::to_owned).collect()
 }
 
 /// The kernel package that the newest metapackage of the series depends on, and its version.
@@ -90,8 +115,27 @@ fn newest(archive: &Archive, guest: &Guest) -> Result<(String, String)> {
 
 /// The name of the kernel package among a metapackage's dependencies.
 fn kernel_package(depends: &str) -> Option<String> {
-    let name = depends.split(',').next()?.split_whitespace().next()?;
-    name.starts_with("linux-image-").then(|| name.to_owned())
+    let mut names = depends.split(',').filter_map(|one| one.split_whitespace().next());
+    names.find(|name| name.starts_with("linux-image-")).map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kernel_in_one_package_and_one_in_four_are_found() {
+        let old = "linux-image-6.12.117+deb13-amd64 (= 6.12.117-1)";
+        assert_eq!(kernel_package(old).as_deref(), Some("linux-image-6.12.117+deb13-amd64"));
+        let new = "linux-base-amd64 (= 7.3.4-1), linux-image-7.3.4-amd64 (= 7.3.4-1), linux-modules-amd64 (= 7.3.4-1)";
+        assert_eq!(kernel_package(new).as_deref(), Some("linux-image-7.3.4-amd64"));
+        assert_eq!(kernel_package("linux-base-amd64"), None);
+        let of_image = "dracut | initramfs-tools (>= 0.120), linux-base-7.3.4-amd64 (= 7.3.4-1), \
+                        linux-binary-7.3.4-amd64 (= 7.3.4-1), linux-modules-7.3.4-amd64 (= 7.3.4-1)";
+        let parts = ["linux-base-7.3.4-amd64", "linux-binary-7.3.4-amd64", "linux-modules-7.3.4-amd64"];
+        assert_eq!(parts_among(of_image, "7.3.4-amd64"), parts);
+        assert_eq!(parts_among("kmod, linux-base (>= 4.3~), initramfs-tools", "6.1.0-50-amd64"), [""; 0]);
+    }
 }
 
 /// Copies the image, the configuration and the wanted modules from `unpacked` to `into`.
