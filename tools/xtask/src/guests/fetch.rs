@@ -147,12 +147,14 @@ fn keep(
     pinned: bool,
     release: String,
 ) -> Result<Manifest> {
-    let boot = unpacked.join("boot");
     let tree = Tree::open(unpacked, &release)?;
     let (modules, absent) = modules::closure(&tree, &WANTED)?;
     let mut names = vec!["vmlinuz".to_owned(), "config".to_owned()];
     for name in &names {
-        let from = boot.join(format!("{name}-{release}"));
+        // Since Linux 7 they lie beside the modules, and are linked to /boot when the package is installed.
+        let places = [format!("boot/{name}-{release}"), format!("usr/lib/modules/{release}/{name}")];
+        let places = places.map(|place| unpacked.join(place));
+        let from = places.iter().find(|path| path.exists()).unwrap_or(&places[0]);
         fs::copy(&from, into.join(name)).with_context(|| format!("cannot copy {}", from.display()))?;
     }
     fs::create_dir_all(into.join("modules")).context("cannot create the directory of modules")?;
@@ -164,5 +166,6 @@ fn keep(
     }
     let sum = |path: String| Ok(Checksum { sha256: sha256(&into.join(&path))?, path });
     let files = names.into_iter().map(sum).collect::<Result<Vec<_>>>()?;
-    Ok(Manifest { package, version, pinned, release, files, modules, absent })
+    let built_in = absent.iter().filter(|name| tree.has_built_in(name)).cloned().collect();
+    Ok(Manifest { package, version, pinned, release, files, modules, absent, built_in })
 }

@@ -65,9 +65,11 @@ impl Initramfs {
         path.to_str().is_some_and(|path| self.entries.contains_key(path))
     }
 
-    /// Adds `wanted` and what they need, and `/modules/load`, which inserts them all.
+    /// Adds `wanted` and what they need, but for what the kernel has built in, and `/modules/load`, which inserts them all.
     pub fn modules(&mut self, kernel: &Kernel, wanted: &[&str]) -> Result<()> {
-        let chosen = modules::select(&kernel.manifest.modules, wanted)?;
+        let is_built_in = |name: &&str| kernel.manifest.built_in.iter().any(|there| there == *name);
+        let wanted: Vec<&str> = wanted.iter().copied().filter(|name| !is_built_in(name)).collect();
+        let chosen = modules::select(&kernel.manifest.modules, &wanted)?;
         let mut load = "#!/bin/busybox sh\n".to_owned();
         for name in chosen {
             let from = kernel.dir.join(format!("modules/{name}.ko"));

@@ -39,6 +39,9 @@ pub struct Manifest {
     pub modules: Vec<Module>,
     /// Modules we would have taken, that this kernel was built without or has built in.
     pub absent: Vec<String>,
+    /// Those of `absent` that it has built in, as far as the package says.
+    #[serde(default)]
+    pub built_in: Vec<String>,
 }
 
 /// One file's checksum.

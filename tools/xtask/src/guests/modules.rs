@@ -33,6 +33,7 @@ pub trait Source {
 /// The modules of an unpacked kernel package.
 pub struct Tree {
     files: BTreeMap<String, PathBuf>,
+    built_in: BTreeSet<String>,
 }
 
 impl Tree {
@@ -45,7 +46,15 @@ impl Tree {
         };
         let mut files = BTreeMap::new();
         collect(dir, &mut files)?;
-        Ok(Self { files })
+        // Only some packages have the list.
+        let list = fs::read_to_string(dir.with_file_name("modules.builtin")).unwrap_or_default();
+        let built_in = list.lines().filter_map(|line| module_name(Path::new(line))).collect();
+        Ok(Self { files, built_in })
+    }
+
+    /// Whether the kernel has the module built in.
+    pub fn has_built_in(&self, name: &str) -> bool {
+        self.built_in.contains(name)
     }
 
     /// The module's uncompressed bytes.
