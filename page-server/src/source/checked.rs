@@ -133,6 +133,11 @@ impl<S: PageSource> Checked<S> {
     /// Fills `buffer`, which lies within a chunk that was found good, with the bytes that it had then.
     fn read_known(&self, known: &Known, offset: u64, buffer: &mut [u8]) -> Result<(), Error> {
         self.inner.read(offset, buffer)?;
+        self.compare(known, offset, buffer)
+    }
+
+    /// Compares pages of a chunk that was found good, from `offset` on, with what they were then.
+    fn compare(&self, known: &Known, offset: u64, buffer: &[u8]) -> Result<(), Error> {
         let first = offset / PAGE_BYTES;
         for (page, bytes) in (first..).zip(buffer.as_chunks::<{ PAGE_BYTES as usize }>().0) {
             let (stated, computed) = (known.sum(page % CHUNK_PAGES), page_sum(page, bytes));
@@ -202,13 +207,20 @@ impl<S: PageSource> PageSource for Checked<S> {
         Ok(())
     }
 
-    /// Of chunks that were compared.
+    /// Of chunks that were found good. What the page cache has may have changed since, so it is compared as in [`Self::read`].
     fn read_now(&self, offset: u64, buffer: &mut [u8]) -> Result<bool, Error> {
-        let end = (offset + buffer.len() as u64).div_ceil(CHUNK_BYTES);
-        let mut chunks = offset / CHUNK_BYTES..end;
-        if chunks.any(|chunk| self.chunks[chunk as usize].get().is_none()) {
-            return Ok(false);
+        let (mut at, mut rest) = (offset, buffer);
+        while !rest.is_empty() {
+            let piece = ((CHUNK_BYTES - at % CHUNK_BYTES) as usize).min(rest.len());
+            let (head, tail) = rest.split_at_mut(piece);
+            let Some(known) = self.chunks[(at / CHUNK_BYTES) as usize].get() else { return Ok(false) };
+            if !self.inner.read_now(at, head)? {
+                return Ok(false);
+            }
+            self.compare(known, at, head)?;
+            at += piece as u64;
+            rest = tail;
         }
-        self.inner.read_now(offset, buffer)
+        Ok(true)
     }
 }

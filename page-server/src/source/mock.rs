@@ -11,6 +11,8 @@ pub(crate) struct Mock {
     pub(crate) bytes: Vec<u8>,
     pub(crate) reads: AtomicUsize,
     pub(crate) knows_zeros: bool,
+    /// Whether nothing has to be waited for.
+    pub(crate) is_here: bool,
     /// What the next reads end with, the last first.
     pub(crate) failures: Mutex<Vec<Error>>,
 }
@@ -49,5 +51,9 @@ impl PageSource for Mock {
         }
         buffer.copy_from_slice(&self.bytes[offset as usize..][..buffer.len()]);
         Ok(())
+    }
+
+    fn read_now(&self, offset: u64, buffer: &mut [u8]) -> Result<bool, Error> {
+        if self.is_here { self.read(offset, buffer).map(|()| true) } else { Ok(false) }
     }
 }
