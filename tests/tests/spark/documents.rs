@@ -190,8 +190,8 @@ fn ends(mut child: Child, output: &Stream, command: &str) {
     assert!(status.success(), "`{command}` ends with {status}: {}", output.text());
 }
 
-/// Options of cargo and of the benchmark, which the documents mention.
-const FOREIGN: [&str; 2] = ["--release", "--only"];
+/// Options of cargo, of the benchmark and of the lab, which the documents mention.
+const FOREIGN: [&str; 4] = ["--release", "--only", "--cpu", "--host-kernel"];
 
 /// Each `--option` that a document mentions is one of our programs'.
 fn every_option_of_every_document_exists() {
