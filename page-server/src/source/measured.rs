@@ -129,8 +129,9 @@ impl Collector for Sources {
             metric
         };
         let column = |(name, help, of): &Column| {
-            let sum =
-                |sources: &[Arc<Counts>]| sources.iter().map(|source| of(source).load(Ordering::Relaxed)).sum();
+            let sum = |sources: &[Arc<Counts>]| {
+                sources.iter().map(|source| of(source).load(Ordering::Relaxed)).sum()
+            };
             let metrics = all.iter().map(|(image, sources)| count(image, sum(sources)));
             family(name, help, MetricType::COUNTER, metrics.collect())
         };
