@@ -20,11 +20,15 @@ use crate::sys::inherited;
 /// Those that no option has named yet.
 static PASSED: Mutex<Vec<OwnedFd>> = Mutex::new(Vec::new());
 
+/// Takes over what was passed. Call before the process opens anything: where the environment names more descriptors than were
+/// passed, the rest of those numbers would be its own.
+pub fn receive() {
+    PASSED.lock().unwrap_or_else(PoisonError::into_inner).extend(inherited::take());
+}
+
 /// The socket that was passed and listens at `path`, which is absolute.
 pub(crate) fn take(path: &Path) -> Option<UnixListener> {
-    let mut passed = PASSED.lock().unwrap_or_else(PoisonError::into_inner);
-    passed.extend(inherited::take());
-    take_from(&mut passed, path)
+    take_from(&mut PASSED.lock().unwrap_or_else(PoisonError::into_inner), path)
 }
 
 fn take_from(passed: &mut Vec<OwnedFd>, path: &Path) -> Option<UnixListener> {

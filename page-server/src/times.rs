@@ -41,7 +41,7 @@ impl Times {
         self.counts.iter().map(|count| count.load(Ordering::Relaxed)).sum()
     }
 
-    fn add(&self, other: &Self) {
+    pub(crate) fn add(&self, other: &Self) {
         for (count, more) in self.counts.iter().zip(&other.counts) {
             count.fetch_add(more.load(Ordering::Relaxed), Ordering::Relaxed);
         }

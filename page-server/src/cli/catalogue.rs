@@ -151,9 +151,8 @@ impl Catalogue {
                 (Some((before, served)), Ok(now)) if before == now => Arc::clone(served),
                 _ => Served::open(path, &self.options)?,
             };
-            if let Ok(identity) = identity {
-                open.insert(path.clone(), (identity, served));
-            }
+            let identity = identity.with_context(|| format!("cannot look at `{}`", path.display()))?;
+            open.insert(path.clone(), (identity, served));
         }
         self.open = open;
         Ok(())

@@ -33,6 +33,7 @@ const MAX_GRAIN: u64 = 2 << 20;
 
 /// Serves until told to end.
 pub(super) fn run(args: ServeArgs) -> Result<()> {
+    activation::receive();
     narrate(&args.log_level)?;
     descriptors::raise();
     let mut signals = Signals::watch()?;

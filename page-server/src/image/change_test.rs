@@ -40,10 +40,14 @@ fn open(path: &Path) -> Arc<Served> {
     Served::open(path, &Options::new(0, Policy::default())).unwrap()
 }
 
+/// As a session reads them: at once where that is possible.
 fn pages(served: &Served) -> Vec<Result<Vec<u8>, source::Error>> {
     let page = |offset| {
         let mut page = vec![0xff; 4096];
-        served.source().read(offset, &mut page).map(|()| page)
+        if !served.source().read_now(offset, &mut page)? {
+            served.source().read(offset, &mut page)?;
+        }
+        Ok(page)
     };
     (0..samples::MEMORY_BYTES).step_by(4096).map(page).collect()
 }

@@ -136,7 +136,7 @@ impl<S: PageSource> Checked<S> {
         self.compare(known, offset, buffer)
     }
 
-    /// Whether `buffer`, read at `offset` of a chunk that was found good, holds the bytes that it had then.
+    /// Compares pages of a chunk that was found good, from `offset` on, with what they were then.
     fn compare(&self, known: &Known, offset: u64, buffer: &[u8]) -> Result<(), Error> {
         let first = offset / PAGE_BYTES;
         for (page, bytes) in (first..).zip(buffer.as_chunks::<{ PAGE_BYTES as usize }>().0) {
@@ -207,30 +207,20 @@ impl<S: PageSource> PageSource for Checked<S> {
         Ok(())
     }
 
-    /// Of chunks that were compared before; what is read is compared as well.
+    /// Of chunks that were found good. What the page cache has may have changed since, so it is compared as in [`Self::read`].
     fn read_now(&self, offset: u64, buffer: &mut [u8]) -> Result<bool, Error> {
-        let known = |at: u64| self.chunks.get((at / CHUNK_BYTES) as usize)?.get();
-        let (mut at, mut rest) = (offset, &*buffer);
-        while let Some(piece) = piece(at, rest.len()) {
-            if known(at).is_none() {
+        let (mut at, mut rest) = (offset, buffer);
+        while !rest.is_empty() {
+            let piece = ((CHUNK_BYTES - at % CHUNK_BYTES) as usize).min(rest.len());
+            let (head, tail) = rest.split_at_mut(piece);
+            let Some(known) = self.chunks[(at / CHUNK_BYTES) as usize].get() else { return Ok(false) };
+            if !self.inner.read_now(at, head)? {
                 return Ok(false);
             }
-            (at, rest) = (at + piece as u64, &rest[piece..]);
-        }
-        if !self.inner.read_now(offset, buffer)? {
-            return Ok(false);
-        }
-        let (mut at, mut rest) = (offset, &*buffer);
-        while let Some(piece) = piece(at, rest.len()) {
-            let Some(known) = known(at) else { return Ok(false) };
-            self.compare(known, at, &rest[..piece])?;
-            (at, rest) = (at + piece as u64, &rest[piece..]);
+            self.compare(known, at, head)?;
+            at += piece as u64;
+            rest = tail;
         }
         Ok(true)
     }
-}
-
-/// How much of `len` bytes from `offset` on lies within one chunk, if there are any.
-fn piece(offset: u64, len: usize) -> Option<usize> {
-    (len > 0).then(|| ((CHUNK_BYTES - offset % CHUNK_BYTES) as usize).min(len))
 }

@@ -120,6 +120,7 @@ fn many_that_come_at_once_read_a_chunk_once() {
 #[test]
 fn a_page_that_is_changed_after_its_chunk_was_verified_reaches_nobody() {
     let mut source = checked(memory(), false);
+    source.inner.is_here = true;
     let mut all = vec![0; memory().len()];
     source.read(0, &mut all).unwrap();
     let last = (2 * CHUNK_BYTES) as usize;
@@ -130,6 +131,10 @@ fn a_page_that_is_changed_after_its_chunk_was_verified_reaches_nobody() {
         match source.read(at as u64, &mut vec![0; len]) {
             Err(Error::Damaged { offset, .. }) => assert_eq!(offset, page),
             other => panic!("{at:#x}: {other:?}"),
+        }
+        match source.read_now(at as u64, &mut vec![0; len]) {
+            Err(Error::Damaged { offset, .. }) => assert_eq!(offset, page),
+            other => panic!("at once, {at:#x}: {other:?}"),
         }
     }
     // What was not changed is as good as before, and so is what is changed back.
@@ -144,7 +149,7 @@ fn a_page_that_is_changed_after_its_chunk_was_verified_reaches_nobody() {
 #[test]
 fn what_is_read_without_waiting_is_compared_as_well() {
     let mut source = checked(memory(), false);
-    source.inner.is_at_hand = true;
+    source.inner.is_here = true;
     let mut page = [0; 4096];
     assert!(!source.read_now(4096, &mut page).unwrap(), "nobody has verified it");
     source.read(0, &mut vec![0; memory().len()]).unwrap();

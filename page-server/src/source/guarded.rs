@@ -92,7 +92,8 @@ impl Guarded {
                 Err(self.changed())
             }
             Err(source) => Err(self.failed(offset, source)),
-            Ok(()) => self.check_unless_vouched_for(),
+            Ok(()) if self.is_vouched_for => Ok(()),
+            Ok(()) => self.check(),
         }
     }
 
@@ -100,18 +101,15 @@ impl Guarded {
     /// tell (`EOPNOTSUPP`), nobody knows.
     ///
     /// # Errors
-    /// It is not what it was, and nobody vouches for it.
+    /// It is not what it was and nobody vouches for it.
     pub fn read_now(&self, offset: u64, buffer: &mut [u8]) -> Result<bool, Error> {
         let len = buffer.len();
         match preadv2(&self.file, &mut [IoSliceMut::new(buffer)], offset, ReadWriteFlags::NOWAIT) {
-            Ok(read) if read == len => self.check_unless_vouched_for().map(|()| true),
+            Ok(read) if read == len && self.is_vouched_for => Ok(true),
+            Ok(read) if read == len => self.check().map(|()| true),
             // Whoever reads it all finds out what is in the way.
             Ok(_) | Err(_) => Ok(false),
         }
-    }
-
-    fn check_unless_vouched_for(&self) -> Result<(), Error> {
-        if self.is_vouched_for { Ok(()) } else { self.check() }
     }
 
     /// Whether it still is what it was.

@@ -84,8 +84,8 @@ const COLUMNS: [Column; 4] = [
 ];
 const SECONDS: (&str, &str) = ("source_read_seconds", "What reads took that may have waited.");
 
-/// An image, and its source's numbers.
-type Watched = (String, Arc<Counts>);
+/// An image, and the numbers of each source that it has had: another file may have come to be there under its name.
+type Watched = (String, Vec<Arc<Counts>>);
 
 /// All sources' numbers, by image.
 #[derive(Clone, Debug)]
@@ -103,11 +103,13 @@ impl Sources {
         Ok(Self { descs: names.map(desc).collect::<Result<_, _>>()?, all: Arc::default() })
     }
 
-    /// From here on, `counts` are told for `image`.
+    /// From here on, `counts` are told for `image`, with those that it had before.
     pub(crate) fn watch(&self, image: String, counts: Arc<Counts>) {
         let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
-        if !all.iter().any(|(watched, _)| *watched == image) {
-            all.push((image, counts));
+        match all.iter_mut().find(|(watched, _)| *watched == image) {
+            Some((_, known)) if known.iter().any(|known| Arc::ptr_eq(known, &counts)) => {}
+            Some((_, known)) => known.push(counts),
+            None => all.push((image, vec![counts])),
         }
     }
 }
@@ -127,10 +129,17 @@ impl Collector for Sources {
             metric
         };
         let column = |(name, help, of): &Column| {
-            let metrics = all.iter().map(|(image, counts)| count(image, of(counts).load(Ordering::Relaxed)));
+            let sum = |sources: &[Arc<Counts>]| {
+                sources.iter().map(|source| of(source).load(Ordering::Relaxed)).sum()
+            };
+            let metrics = all.iter().map(|(image, sources)| count(image, sum(sources)));
             family(name, help, MetricType::COUNTER, metrics.collect())
         };
-        let seconds = all.iter().map(|(image, counts)| counts.seconds.metric(&[("image", image)]));
+        let seconds = all.iter().map(|(image, sources)| {
+            let seconds = Times::default();
+            sources.iter().for_each(|source| seconds.add(&source.seconds));
+            seconds.metric(&[("image", image)])
+        });
         let seconds = family(SECONDS.0, SECONDS.1, MetricType::HISTOGRAM, seconds.collect());
         COLUMNS.iter().map(column).chain([seconds]).collect()
     }

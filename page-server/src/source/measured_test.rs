@@ -27,4 +27,8 @@ fn what_a_source_does_is_told_by_image() {
     ] {
         assert_eq!(text.matches(line).count(), 1, "{line}: {text}");
     }
+    // Another file under the same name.
+    metrics.watch("images/a", &Arc::new(Counts { misses: AtomicU64::new(2), ..Counts::default() }));
+    let text = String::from_utf8(metrics.text()).unwrap();
+    assert!(text.contains("rekindle_pages_source_misses_total{image=\"images/a\"} 3"), "{text}");
 }

@@ -11,8 +11,8 @@ pub(crate) struct Mock {
     pub(crate) bytes: Vec<u8>,
     pub(crate) reads: AtomicUsize,
     pub(crate) knows_zeros: bool,
-    /// Whether all of it can be had without waiting.
-    pub(crate) is_at_hand: bool,
+    /// Whether nothing has to be waited for.
+    pub(crate) is_here: bool,
     /// What the next reads end with, the last first.
     pub(crate) failures: Mutex<Vec<Error>>,
 }
@@ -54,9 +54,6 @@ impl PageSource for Mock {
     }
 
     fn read_now(&self, offset: u64, buffer: &mut [u8]) -> Result<bool, Error> {
-        if !self.is_at_hand {
-            return Ok(false);
-        }
-        self.read(offset, buffer).map(|()| true)
+        if self.is_here { self.read(offset, buffer).map(|()| true) } else { Ok(false) }
     }
 }

@@ -108,6 +108,8 @@ struct State {
     ahead: VecDeque<Job>,
     threads: usize,
     idle: usize,
+    /// How many read.
+    busy: usize,
     /// How many read what nobody waits for.
     reading_ahead: usize,
 }
@@ -116,6 +118,7 @@ impl State {
     /// The next that may be read now.
     fn next(&mut self) -> Option<Job> {
         if let Some(job) = self.first.pop_front() {
+            self.busy += 1;
             return Some(job);
         }
         if self.reading_ahead >= MOST_AHEAD {
@@ -123,7 +126,13 @@ impl State {
         }
         let job = self.ahead.pop_front()?;
         self.reading_ahead += 1;
+        self.busy += 1;
         Some(job)
+    }
+
+    /// Whether all threads that there may be have something to read that a thread waits for, or will have.
+    fn is_full(&self) -> bool {
+        self.threads >= MOST && self.threads - self.busy <= self.first.len()
     }
 }
 
@@ -148,9 +157,13 @@ impl Pool {
     /// Has it read.
     ///
     /// # Errors
-    /// There is no thread for it, and none to be had. The job comes back.
+    /// There is no thread for it, and none to be had. The job comes back. So does one that a thread waits for while all read:
+    /// they may be held up by a source that hangs, and sessions of other images must not be held up with them.
     pub(crate) fn read(&'static self, job: Job) -> Result<(), Job> {
         let mut state = self.lock();
+        if state.is_full() && job.haste != Haste::Ahead {
+            return Err(job);
+        }
         let queued = state.first.len() + state.ahead.len();
         if state.idle <= queued && state.threads < MOST {
             let started = thread::Builder::new().name("read".to_owned()).stack_size(STACK);
@@ -201,6 +214,7 @@ impl Pool {
             let is_ahead = job.haste == Haste::Ahead;
             job.carry_out();
             state = self.lock();
+            state.busy -= 1;
             state.reading_ahead -= usize::from(is_ahead);
         }
     }

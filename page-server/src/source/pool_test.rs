@@ -73,3 +73,17 @@ fn what_comes_ahead_takes_no_more_than_half_of_the_threads() {
     assert_eq!(mock.reads.load(Ordering::Relaxed), 2);
     assert!(pool.lock().reading_ahead <= MOST_AHEAD);
 }
+
+/// Whoever asks reads it himself then, as if there were no threads.
+#[test]
+fn a_source_that_hangs_keeps_no_other_waiting() {
+    let pool: &'static Pool = Box::leak(Box::default());
+    let mailbox = Mailbox::new().unwrap();
+    let stuck: Arc<dyn PageSource> = Arc::new(Together(Barrier::new(2 * MOST)));
+    for id in 0..MOST as u64 {
+        assert!(pool.read(job(&stuck, &mailbox, id, Haste::First)).is_ok());
+    }
+    let source: Arc<dyn PageSource> = Arc::new(Mock::numbered(8));
+    let back = pool.read(job(&source, &mailbox, 7, Haste::Waiting)).unwrap_err();
+    assert_eq!((back.id, back.haste), (7, Haste::Waiting));
+}

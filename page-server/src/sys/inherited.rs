@@ -12,8 +12,8 @@ const FIRST: RawFd = 3;
 /// More than any service has.
 const MOST: RawFd = 64;
 
-/// Takes them, in their order. From the second call on there are none. Call before anything that closes descriptors which
-/// are not its own.
+/// Takes them, in their order. From the second call on there are none. Call before this process opens a descriptor that it
+/// keeps.
 pub(crate) fn take() -> Vec<OwnedFd> {
     static TAKEN: AtomicBool = AtomicBool::new(false);
     if TAKEN.swap(true, Ordering::SeqCst) {
@@ -38,8 +38,8 @@ fn own(fd: RawFd) -> Option<OwnedFd> {
     let borrowed = unsafe { BorrowedFd::borrow_raw(fd) };
     let flags = fcntl_getfd(borrowed).ok()?;
     fcntl_setfd(borrowed, flags | FdFlags::CLOEXEC).ok()?;
-    // SAFETY: the descriptor is open; the service manager says that it is for this process, which has had these numbers taken
-    // since it began, so nothing else here can have got them; and it is taken once, by the flag above.
+    // SAFETY: the descriptor is open, and was when this process began, because nothing was opened since (see `take`): so
+    // nothing else here owns it; and it is taken once, by the flag above.
     Some(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 

@@ -110,12 +110,11 @@ fn a_container_is_no_disk_unless_a_guest_has_written_its_header() {
     let copy = here.path("copy");
     std::fs::copy(&path, &copy).expect("a disk can be copied");
     for instead in [None, Some(root(&copy, ""))] {
-        let mut restore = Launch::new(["restore".as_ref(), image.path().as_os_str()]);
-        restore = match &instead {
-            Some(disk) => restore.args(["--disk", disk]),
-            None => restore.args(["--trust-paths"]),
+        let restore = Launch::new(["restore".as_ref(), image.path().as_os_str()]);
+        let mut vm = match &instead {
+            Some(disk) => restore.args(["--disk", disk]).vm(),
+            None => restore.args(["--trust-paths"]).vm(),
         };
-        let mut vm = restore.vm();
         assert_eq!(vm.ask("echo alive"), "ok alive");
         vm.stop();
     }

@@ -1,6 +1,7 @@
 //! Devices at work while the machine is snapshotted, killed and restored, again and again: every answer is right, and
 //! comes exactly once.
 
+use std::os::unix::fs::FileExt as _;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::thread;
@@ -98,8 +99,11 @@ fn devices_answer_before_and_after_a_restore() {
     assert_eq!(ok(&mut vm, &echoed), "ok stream 102400 bytes 0 resets");
     assert_eq!(ok(&mut vm, "disk verify"), "ok disk verified 2048 blocks");
     // That the comparison finds a difference: somebody else writes to the disk.
-    let other = std::fs::OpenOptions::new().write(true).open(here.path("disk")).expect("it is ours");
-    std::os::unix::fs::FileExt::write_all_at(&other, &[0x5a], DISK / 2).expect("it can be written");
+    let other = std::fs::OpenOptions::new().read(true).write(true).open(here.path("disk"));
+    let other = other.expect("it is ours");
+    let mut byte = [0];
+    other.read_exact_at(&mut byte, DISK / 2).expect("it can be read");
+    other.write_all_at(&[!byte[0]], DISK / 2).expect("it can be written");
     assert_eq!(vm.ask("disk verify"), "bad the disk holds other data than was written");
     vm.stop();
 }

@@ -5,12 +5,13 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use rustix::io::Errno;
+use rustix::io::{Errno, ioctl_fionbio};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 
 use super::http::{self, IncomingReply, Wire};
 use super::route::{self, FaultBody};
 use super::{Answer, Error, Fault, Request};
+use crate::socket::LONGEST_PATH;
 
 /// How long a VM may take to answer anything but a snapshot.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -29,36 +30,17 @@ pub struct Client {
 }
 
 impl Client {
-    /// Connects to the VM that listens at `path`.
+    /// Connects to the VM that listens at `path`. A VM that has too many clients leaves the next ones waiting, for
+    /// [`PATIENCE`] at most.
     pub fn connect(path: &Path) -> Result<Self, Error> {
-        let stream = UnixStream::connect(path).map_err(|source| unreached(path, source))?;
-        Ok(Self { stream, path: path.to_owned(), patience: None })
+        Ok(Self { stream: stream(path, PATIENCE)?, path: path.to_owned(), patience: None })
     }
 
-    /// The same with another limit in place of [`PATIENCE`], and of a snapshot's none. It counts from here on: a VM that
-    /// has too many clients leaves the next ones waiting.
+    /// The same with another limit in place of [`PATIENCE`], and of a snapshot's none. It counts from here on.
     pub fn connect_patiently(path: &Path, patience: Duration) -> Result<Self, Error> {
-        let deadline = Instant::now() + patience;
-        let address = SocketAddrUnix::new(path).map_err(|errno| match errno {
-            Errno::NAMETOOLONG => Error::PathTooLong { path: path.to_owned() },
-            errno => unreached(path, errno.into()),
-        })?;
-        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)
-            .map_err(|errno| unreached(path, errno.into()))?;
-        loop {
-            match connect(&socket, &address) {
-                Ok(()) => break,
-                // Its backlog is full.
-                Err(Errno::AGAIN) if Instant::now() < deadline => std::thread::sleep(LOOK_AGAIN),
-                Err(Errno::AGAIN) => return Err(Error::Silent { path: path.to_owned(), limit: patience }),
-                Err(Errno::INTR) => {}
-                Err(errno) => return Err(unreached(path, errno.into())),
-            }
-        }
-        let stream = UnixStream::from(socket);
-        stream.set_nonblocking(false).map_err(|source| unreached(path, source))?;
-        let left = deadline.saturating_duration_since(Instant::now());
+        let start = Instant::now();
+        let stream = stream(path, patience)?;
+        let left = patience.saturating_sub(start.elapsed());
         Ok(Self { stream, path: path.to_owned(), patience: Some(left) })
     }
 
@@ -126,12 +108,33 @@ impl Client {
     }
 }
 
+/// Connects, and waits up to `limit` while the backlog is full, which connect(2) would do without end.
+fn stream(path: &Path, limit: Duration) -> Result<UnixStream, Error> {
+    if path.as_os_str().len() > LONGEST_PATH {
+        return Err(Error::PathTooLong { path: path.to_owned() });
+    }
+    let unreached = |errno: Errno| unreached(path, errno.into());
+    let address = SocketAddrUnix::new(path).map_err(unreached)?;
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None).map_err(unreached)?;
+    let deadline = Instant::now() + limit;
+    loop {
+        match connect(&socket, &address) {
+            Ok(()) => break,
+            Err(Errno::AGAIN) if Instant::now() < deadline => std::thread::sleep(LOOK_AGAIN),
+            Err(Errno::AGAIN) => return Err(Error::Silent { path: path.to_owned(), limit }),
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(unreached(errno)),
+        }
+    }
+    ioctl_fionbio(&socket, false).map_err(unreached)?;
+    Ok(socket.into())
+}
+
 fn unreached(path: &Path, source: io::Error) -> Error {
     let path = path.to_owned();
     match source.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => Error::NoVm { path, source },
-        // What the standard library says of a path that does not fit.
-        io::ErrorKind::InvalidInput => Error::PathTooLong { path },
         _ => Error::Connect { path, source },
     }
 }

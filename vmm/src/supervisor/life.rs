@@ -187,6 +187,10 @@ impl Life {
                     }
                     // How a guest fares that is being ended is nobody's concern.
                     Ok(Halting::Halted(halted)) => drop(halted),
+                    Err(machine::Error::Busy(busy)) => {
+                        self.abandon();
+                        return Err(busy);
+                    }
                     Err(error) => tracing::debug!(%error, "the VM has failed while it was ended"),
                 }
             }

@@ -281,6 +281,14 @@ impl Supervisor<'_> {
         if self.life.someone_returned()
             && let Pause::Busy(busy) = self.pause(&|| false)
         {
+            self.end_busy(busy);
+        }
+    }
+
+    /// A guest that was to be brought to rest, and the VM's life with it, has a device that is busy. A signal ends the wait
+    /// for it at once, and the VM by its own event: that says nothing of the storage.
+    fn end_busy(&mut self, busy: Busy) {
+        if !self.signals.is_pending() {
             self.end(Err(Error::Busy(busy)));
         }
     }
@@ -296,7 +304,7 @@ impl Supervisor<'_> {
                     self.end(Ok(Ending::Guest(StopReason::Ready, vm)));
                 }
             }
-            Pause::Busy(busy) => self.end(Err(Error::Busy(busy))),
+            Pause::Busy(busy) => self.end_busy(busy),
             Pause::Ended => {}
         }
     }

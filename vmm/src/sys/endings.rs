@@ -117,6 +117,7 @@ extern "C" fn on_end(signal: c_int, _info: *mut siginfo_t, _context: *mut c_void
 
 /// Stops as if there were no handler, with the terminal given back; goes on with it raw.
 extern "C" fn on_stop(signal: c_int, _info: *mut siginfo_t, _context: *mut c_void) {
+    let errno = errno();
     apply(&COOKED);
     let mut before = MaybeUninit::<libc::sigaction>::zeroed();
     let default = MaybeUninit::<libc::sigaction>::zeroed();
@@ -137,10 +138,24 @@ extern "C" fn on_stop(signal: c_int, _info: *mut siginfo_t, _context: *mut c_voi
     // SAFETY: as above; the first call has filled it in.
     unsafe { libc::sigaction(signal, before.as_ptr(), ptr::null_mut()) };
     apply(&RAW);
+    set_errno(errno);
 }
 
 extern "C" fn on_continue(_signal: c_int, _info: *mut siginfo_t, _context: *mut c_void) {
+    let errno = errno();
     apply(&RAW);
+    set_errno(errno);
+}
+
+/// A handler that returns leaves it as it was: the thread may be between a call and the look at its errno.
+fn errno() -> c_int {
+    // SAFETY: the location is this thread's own, and lives as long as the thread.
+    unsafe { *libc::__errno_location() }
+}
+
+fn set_errno(errno: c_int) {
+    // SAFETY: as in `errno`; nothing refers to it.
+    unsafe { *libc::__errno_location() = errno };
 }
 
 /// Sets the terminal up, if there are settings and it is ours to set up: in the background it is the foreground's.
