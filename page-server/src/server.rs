@@ -60,7 +60,7 @@ pub enum Error {
         after: Duration,
     },
     /// Pages could not be delivered while the sessions came to their end.
-    #[error("{vms} VMs have lost a page that they missed when the server was told to end")]
+    #[error("pages that VMs missed when the server was told to end are lost: {vms} VM(s)")]
     Lost {
         /// How many.
         vms: usize,

@@ -36,7 +36,13 @@ pub(crate) enum NoProcess {
     /// It cannot be signalled.
     #[error("its process cannot be killed")]
     Kill(#[source] Errno),
+    /// It was killed, and has not ended.
+    #[error("its process was killed and does not end")]
+    Stays,
 }
+
+/// How long a process that was killed may take to end. One with much memory takes a second or two.
+const END_SECONDS: i64 = 10;
 
 impl Peer {
     /// Who has connected `socket`.
@@ -55,7 +61,7 @@ impl Peer {
     /// open, because missing pages are zero without one.
     ///
     /// # Errors
-    /// It is not known, or this process may not.
+    /// It is not known, this process may not, or it does not end: a thread that waits for a device cannot be killed.
     pub(crate) fn end(&self) -> Result<(), NoProcess> {
         let process = self.process.as_ref().map_err(|why| why.clone())?;
         match pidfd_send_signal(process, Signal::KILL) {
@@ -64,8 +70,14 @@ impl Peer {
             Err(errno) => return Err(NoProcess::Kill(errno)),
         }
         // A pidfd is readable once the last thread has gone (pidfd_poll of kernel/fork.c).
-        while poll(&mut [PollFd::new(process, PollFlags::IN)], None) == Err(Errno::INTR) {}
-        Ok(())
+        let limit = Timespec { tv_sec: END_SECONDS, tv_nsec: 0 };
+        loop {
+            match poll(&mut [PollFd::new(process, PollFlags::IN)], Some(&limit)) {
+                Err(Errno::INTR) => {}
+                Ok(0) => return Err(NoProcess::Stays),
+                _ => return Ok(()),
+            }
+        }
     }
 }
 

@@ -153,7 +153,7 @@ fn a_drain_that_loses_a_page_does_not_end_well() {
     File::options().write(true).open(&file).expect("it is ours").set_times(later).expect("a time can be set");
     server.signal(Signal::TERM);
     let done = server.wait_exit();
-    done.fails(1, &["1 VMs have lost a page", "the page at offset 0x", "was changed while it was served"]);
+    done.fails(1, &["are lost: 1 VM(s)", "the page at offset 0x", "was changed while it was served"]);
     assert_eq!(memory.byte(PAGE), byte(3, 1), "what was there stays");
     assert!(memory.populate(LEN - PAGE, PAGE).is_err(), "it reads zeros where a page was lost");
 }

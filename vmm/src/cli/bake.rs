@@ -6,10 +6,11 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 use vmm::config::{BakeConfig, ReadyConfig, ReclaimLimit};
 use vmm::device::serial::{ConsoleTap, ReadyPattern};
+use vmm::device::virtio::transport::Patience;
 use vmm::lifecycle::StopReason;
-use vmm::machine::{Guest, Halted, PausedVm, Reclaimed};
+use vmm::machine::{self, Guest, Halted, Halting, PausedVm, Reclaimed};
 use vmm::snapshot::{self, Haste};
-use vmm::supervisor::{Ending, Start};
+use vmm::supervisor::{self, Ending, Start};
 
 use super::args::BakeArgs;
 use super::console_tail::ConsoleTail;
@@ -80,8 +81,16 @@ fn without_free_memory(
     let running = machine.resume()?;
     let returned = Arc::clone(running.returned());
     // To read the counter loses nothing: `halt` asks every thread.
-    let how_far = vmm::machine::reclaim(&valve, limit.get(), &mut || cancelled() || returned.read().is_ok());
-    let Halted { vm, since: _, reason } = running.halt()?;
+    let how_far = machine::reclaim(&valve, limit.get(), &mut || cancelled() || returned.read().is_ok());
+    let patience = Patience { deadline: Instant::now() + supervisor::PAUSE_LIMIT, is_over: cancelled };
+    let Halted { vm, since: _, reason } = match running.halt_within(&patience)? {
+        Halting::Halted(halted) => *halted,
+        Halting::Busy(running, busy) => {
+            // To take it apart would wait for the device. The process is about to end, and takes it along.
+            std::mem::forget(running);
+            return Err(machine::Error::Busy(busy).into());
+        }
+    };
     match (reason, how_far) {
         (None | Some(StopReason::Ready), Reclaimed::Whole) => Ok(vm),
         (None | Some(StopReason::Ready), Reclaimed::InPart) => {

@@ -21,7 +21,7 @@ use crate::sys::{leftover, signals};
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// How long a pause waits for the host to complete what the guest's devices have begun, while the guest runs on.
-pub(super) const PAUSE_LIMIT: Duration = Duration::from_secs(10);
+pub const PAUSE_LIMIT: Duration = Duration::from_secs(10);
 
 /// How long the end of a VM waits for the same.
 pub(super) const END_LIMIT: Duration = Duration::from_secs(5);

@@ -33,6 +33,7 @@ use vmm_sys_util::epoll::EventSet;
 use vmm_sys_util::eventfd::EventFd;
 
 pub use input::{Filter, Input, Passed};
+pub use life::PAUSE_LIMIT;
 
 use crate::control::Mailbox;
 use crate::device::virtio::transport::Busy;

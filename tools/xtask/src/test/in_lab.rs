@@ -42,6 +42,16 @@ pub struct Place {
 }
 
 impl Place {
+    /// What a test's outcome counts as: one that did not end has failed. In a lab of its own kind, so has one that
+    /// found itself unable to run: the lab is there for it.
+    fn verdict(&self, outcome: Option<Outcome>) -> Outcome {
+        match outcome {
+            None => Outcome::Failed,
+            Some(Outcome::Ignored) if !self.label.is_empty() => Outcome::Failed,
+            Some(outcome) => outcome,
+        }
+    }
+
     /// The lab that `options` ask for.
     pub fn asked_for(options: &lab::Options, names: &[String]) -> Self {
         let lab::Options { cpu, host_kernel, .. } = *options;
@@ -188,7 +198,7 @@ fn until_it_passes(
         let mut progress = progress.lock().unwrap_or_else(PoisonError::into_inner);
         let mut lost = Vec::new();
         for name in left {
-            let outcome = outcomes.get(&name).copied().unwrap_or(Outcome::Failed);
+            let outcome = place.verdict(outcomes.get(&name).copied());
             let titled = place.titled(&name);
             if outcome == Outcome::Failed {
                 lost.push(name);
