@@ -5,6 +5,8 @@ use std::process::ExitCode;
 mod cli;
 
 fn main() -> ExitCode {
+    // Whatever is written: a limit is an error that is told, and nothing is left behind.
+    let _ = vmm::survive_file_size_limit();
     let args = match cli::Cli::parse_line(std::env::args_os()) {
         Ok(args) => args,
         // Help and version come out here as well, with code 0. A reader that has gone is no failure of ours.

@@ -7,14 +7,15 @@ use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::hash::{BuildHasher, Hasher};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use rustix::fs::{AtFlags, CWD, Dir, FileType, FlockOperation, Mode, OFlags};
 use rustix::fs::{flock, openat, statat, unlinkat};
 use rustix::io::Errno;
 
-use super::Error;
-use super::write::is_part_name;
+use super::{Error, MEMORY, MEMORY_PACK, STATE, WORKING_SET};
+use crate::overlay;
 
 /// The longest name of a file (`NAME_MAX`).
 const LONGEST: usize = 255;
@@ -85,7 +86,17 @@ pub(super) fn sweep(parent: &Path, name: Option<&OsStr>) -> Result<usize, Error>
 fn remove_if_stale(path: &Path) -> bool {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let Ok(dir) = openat(CWD, path, flags, Mode::empty()).map(File::from) else { return false };
-    flock(&dir, FlockOperation::NonBlockingLockExclusive).is_ok() && remove(&dir, path)
+    flock(&dir, FlockOperation::NonBlockingLockExclusive).is_ok() && is_at(&dir, path) && remove(&dir, path)
+}
+
+/// Whether `path` still names the directory `dir`. Its writer may have committed it between the opening and the locking:
+/// then the temporary name is gone, and what is open is an image. Call with the lock held: its writer is dead or done, so
+/// the answer stays true.
+pub(super) fn is_at(dir: &File, path: &Path) -> bool {
+    match (dir.metadata(), fs::symlink_metadata(path)) {
+        (Ok(open), Ok(there)) => (open.dev(), open.ino()) == (there.dev(), there.ino()),
+        _ => false,
+    }
 }
 
 /// Removes the directory `dir`, whose path is `path`, and the parts in it. Where anything else lies in it, it is left as it
@@ -107,10 +118,15 @@ fn parts(dir: &File) -> Result<Option<Vec<String>>, Errno> {
         }
         let about = statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)?;
         let is_file = FileType::from_raw_mode(about.st_mode) == FileType::RegularFile;
-        if !is_file || !is_part_name(name) {
+        if !is_file || !is_known(name) {
             return Ok(None);
         }
         names.push(name.to_owned());
     }
     Ok(Some(names))
+}
+
+/// Whether a writer of ours makes files of this name. A later version may make others, and then sweeps them itself.
+fn is_known(name: &str) -> bool {
+    [STATE, MEMORY, MEMORY_PACK, WORKING_SET].contains(&name) || name.starts_with(&overlay::part_name(""))
 }

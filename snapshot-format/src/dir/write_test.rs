@@ -127,7 +127,8 @@ fn left_overs_are_swept_and_nothing_else() {
         "warm.tmp-1-0123456789abcdef",
     ];
     // No writer of ours puts such things there.
-    let strangers = [".a.tmp-1-0123456789abcdef", ".b.tmp-1-0123456789abcdef", ".c.tmp-1-0123456789abcdef"];
+    let strangers = ["a", "b", "c", "d"].map(|name| format!(".{name}.tmp-1-0123456789abcdef"));
+    let strangers = strangers.each_ref().map(String::as_str);
     for name in not_stale.iter().chain(&stale).chain(&strangers) {
         fs::create_dir(parent.path().join(name)).unwrap();
         fs::write(parent.path().join(name).join("memory"), "x").unwrap();
@@ -135,6 +136,7 @@ fn left_overs_are_swept_and_nothing_else() {
     fs::create_dir(parent.path().join(strangers[0]).join("child")).unwrap();
     symlink("memory", parent.path().join(strangers[1]).join("state")).unwrap();
     fs::write(parent.path().join(strangers[2]).join("with spaces"), "x").unwrap();
+    fs::write(parent.path().join(strangers[3]).join("thesis.txt"), "x").unwrap();
     symlink(not_stale[0], parent.path().join(".warm.tmp-1-1111111111111111")).unwrap();
     assert_eq!(sweep_stale(parent.path()).unwrap(), stale.len());
     let left = names(parent.path());
@@ -144,6 +146,19 @@ fn left_overs_are_swept_and_nothing_else() {
     drop(live);
     assert_eq!(names(parent.path()).len(), not_stale.len() + strangers.len() + 1);
     assert!(matches!(sweep_stale(&parent.path().join("none")), Err(Error::Sweep { .. })));
+}
+
+/// Its writer commits it, and is gone, after another writer has opened it and before that has locked it.
+#[test]
+fn what_was_committed_while_it_was_looked_at_is_no_left_over() {
+    let parent = tempfile::tempdir().unwrap();
+    let writer = ImageWriter::create(&parent.path().join("warm")).unwrap();
+    let path = parent.path().join(&names(parent.path())[0]);
+    let open = File::open(&path).unwrap();
+    assert!(temporary::is_at(&open, &path));
+    writer.commit(b"").unwrap();
+    assert!(!temporary::is_at(&open, &path), "it is an image by now");
+    assert!(temporary::is_at(&open, &parent.path().join("warm")));
 }
 
 /// Its own name's at once, for the room that they take; the others' once nobody waits for it.

@@ -36,7 +36,6 @@ pub(super) struct Session {
 
 impl Session {
     pub(super) fn new(serial: SerialConfig, api_socket: Option<PathBuf>) -> Result<Self> {
-        vmm::survive_file_size_limit().context("cannot ignore SIGXFSZ")?;
         vmm::share_heap();
         vmm::descriptors::raise_limit();
         Ok(Self { serial, api_socket, image: None, input: None, log: None, signals: None })

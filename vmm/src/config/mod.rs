@@ -78,6 +78,12 @@ pub enum Error {
     /// The same limit of the console's file more than once.
     #[error("a limit of the console's file is given twice; leave one out")]
     SerialTwice,
+    /// What looks like an option of the console's file is none.
+    #[error("option `{option}` of the console's file is unknown; give size= or rate=")]
+    SerialOption {
+        /// What was given.
+        option: String,
+    },
     /// The name is none that a disk can have.
     #[error("disk id `{id}` is not 1 to 20 of a-z A-Z 0-9 - _ .")]
     DiskId {

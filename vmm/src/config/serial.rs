@@ -41,6 +41,10 @@ impl SerialFile {
             let (known, value) = match (option.strip_prefix(b"size="), option.strip_prefix(b"rate=")) {
                 (Some(value), _) => (&mut size, value),
                 (_, Some(value)) => (&mut rate, value),
+                // A path may have commas, but what looks like an option is none of its.
+                _ if is_option(option) => {
+                    return Err(Error::SerialOption { option: String::from_utf8_lossy(option).into_owned() });
+                }
                 _ => break,
             };
             let value = String::from_utf8_lossy(value);
@@ -56,6 +60,12 @@ impl SerialFile {
             path => Ok(Self { path: PathBuf::from(OsStr::from_bytes(path)), size, rate }),
         }
     }
+}
+
+/// `word=value`: what other options of the command line look like.
+fn is_option(text: &[u8]) -> bool {
+    let name = text.split(|byte| *byte == b'=').next().unwrap_or_default();
+    name.len() < text.len() && !name.is_empty() && name.iter().all(u8::is_ascii_lowercase)
 }
 
 impl SerialConfig {

@@ -64,8 +64,12 @@ pub(crate) fn is_cooked() {
 /// Installs the handlers where a signal has its usual effect. Call when there is a terminal that is raw, or a file that
 /// is listed, and before threads are started that could be struck.
 pub(crate) fn install() -> io::Result<()> {
-    for signal in ENDING {
-        install_if_default(signal, on_end, libc::SA_RESETHAND)?;
+    // The first process of a PID namespace, as in a container, is spared by signals whose effect is the usual one
+    // (pid_namespaces(7)): a handler could end nothing, and would leave a VM without its socket.
+    if std::process::id() != 1 {
+        for signal in ENDING {
+            install_if_default(signal, on_end, libc::SA_RESETHAND)?;
+        }
     }
     if is_raw() {
         install_if_default(libc::SIGTSTP, on_stop, 0)?;

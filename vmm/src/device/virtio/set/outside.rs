@@ -96,16 +96,37 @@ impl fmt::Display for Outside {
         match self {
             Self::Disk { id, path, writes } => {
                 let access = if *writes { "read and write" } else { "read" };
-                write!(f, "disk `{id}` is `{}`, to {access}", path.display())
+                write!(f, "disk `{id}` is `{}`, to {access}", shown(path))
             }
-            Self::Tap { id, tap } => write!(f, "network interface `{id}` is TAP `{tap}`"),
-            Self::Vsock { path } => write!(f, "the vsock device has socket `{}`", path.display()),
+            Self::Tap { id, tap } => write!(f, "network interface `{id}` is TAP `{}`", tap.escape_debug()),
+            Self::Vsock { path } => write!(f, "the vsock device has socket `{}`", shown(path)),
         }
     }
+}
+
+/// A character within `$'..'`.
+fn escaped(c: char) -> String {
+    match c {
+        '\'' | '\\' => format!("\\{c}"),
+        c if c.is_ascii_control() => format!("\\x{:02x}", u32::from(c)),
+        c => c.to_string(),
+    }
+}
+
+/// In one line, whatever the image says.
+fn shown(path: &Path) -> String {
+    path.display().to_string().escape_debug().to_string()
 }
 
 /// For a shell: the words are the image's, and what is shown is pasted.
 fn quoted(word: &str) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:+@%".contains(c);
-    if word.chars().all(is_plain) { word.to_owned() } else { format!("'{}'", word.replace('\'', r"'\''")) }
+    match word {
+        word if word.chars().all(is_plain) => word.to_owned(),
+        // A line break would look like a line of ours; a shell takes this spelling for it.
+        word if word.contains(char::is_control) => {
+            format!("$'{}'", word.chars().map(escaped).collect::<String>())
+        }
+        word => format!("'{}'", word.replace('\'', r"'\''")),
+    }
 }

@@ -165,5 +165,8 @@ fn what_is_to_be_pasted_is_one_word() {
     assert_eq!(disk("/srv/$(reboot)'").option(), r"--disk 'root=/srv/$(reboot)'\'''");
     let tap = Outside::Tap { id: "eth0".to_owned(), tap: "tap0".to_owned() };
     assert_eq!(tap.option(), "--net eth0=tap:tap0");
+    let forged = disk("/srv/a\nhint: it's fine");
+    assert_eq!(forged.option(), r"--disk $'root=/srv/a\x0ahint: it\'s fine'");
+    assert!(!forged.to_string().contains('\n'), "{forged}");
     assert_eq!(Outside::Vsock { path: "/run/v".into() }.option(), "--vsock uds=/run/v");
 }
