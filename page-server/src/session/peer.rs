@@ -8,6 +8,7 @@ pub(crate) mod peer_test;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
@@ -36,6 +37,9 @@ pub(crate) enum NoProcess {
     /// It cannot be signalled.
     #[error("its process cannot be killed")]
     Kill(#[source] Errno),
+    /// It has been signalled, and has not ended.
+    #[error("its process was killed and has not ended")]
+    Lingers,
 }
 
 impl Peer {
@@ -57,6 +61,14 @@ impl Peer {
     /// # Errors
     /// It is not known, or this process may not.
     pub(crate) fn end(&self) -> Result<(), NoProcess> {
+        self.end_within(None)
+    }
+
+    /// As [`Self::end`], and waits no longer than `limit`.
+    ///
+    /// # Errors
+    /// It is not known, this process may not, or it has not ended by then.
+    pub(crate) fn end_within(&self, limit: Option<Duration>) -> Result<(), NoProcess> {
         let process = self.process.as_ref().map_err(|why| why.clone())?;
         match pidfd_send_signal(process, Signal::KILL) {
             // It is a zombie by now, or nobody's child any more.
@@ -64,8 +76,14 @@ impl Peer {
             Err(errno) => return Err(NoProcess::Kill(errno)),
         }
         // A pidfd is readable once the last thread has gone (pidfd_poll of kernel/fork.c).
-        while poll(&mut [PollFd::new(process, PollFlags::IN)], None) == Err(Errno::INTR) {}
-        Ok(())
+        let limit = limit.and_then(|limit| Timespec::try_from(limit).ok());
+        loop {
+            match poll(&mut [PollFd::new(process, PollFlags::IN)], limit.as_ref()) {
+                Err(Errno::INTR) => {}
+                Ok(0) => return Err(NoProcess::Lingers),
+                _ => return Ok(()),
+            }
+        }
     }
 }
 
