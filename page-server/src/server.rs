@@ -275,6 +275,7 @@ impl Shared {
     /// The metrics are of what is served by now as well.
     fn watch(&self, endpoints: &[Endpoint]) {
         for image in endpoints.iter().flat_map(Endpoint::images) {
+            image.look_for_zeros();
             self.metrics.watch(&image.path().display().to_string(), image.counts());
         }
     }

@@ -206,6 +206,9 @@ pub(super) fn session(
     }
     if handshake.hello.as_ref().is_some_and(|hello| hello.acknowledge) {
         say(&mut socket, &FromServer::Serving);
+        if handshake.hello.as_ref().is_some_and(|hello| hello.zeros) {
+            FromServer::zeros(image.zeros()).for_each(|zeros| say(&mut socket, &zeros));
+        }
     }
     let (prefetch, record) = handshake.hello.as_ref().map_or((true, false), |h| (h.prefetch, h.record));
     let protect = handshake.hello.as_ref().is_some_and(Hello::protects);
