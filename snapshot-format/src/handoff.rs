@@ -284,16 +284,21 @@ impl FromServer {
 
     /// What names the first [`MAX_ZEROS`] of `stretches`, in lines that are not too long.
     pub fn zeros(stretches: &[[u64; 2]]) -> impl Iterator<Item = Self> + '_ {
-        stretches[..stretches.len().min(MAX_ZEROS)].chunks(ZEROS_IN_LINE).map(|some| Self::Zeros(some.to_vec()))
+        stretches[..stretches.len().min(MAX_ZEROS)]
+            .chunks(ZEROS_IN_LINE)
+            .map(|some| Self::Zeros(some.to_vec()))
     }
 
-    /// The line, its end included; a cause that is too long is cut.
+    /// The line, its end included; a cause that is too long is cut, and so are stretches: see [`Self::zeros`].
     pub fn encode(&self) -> Vec<u8> {
         let mut said = self.clone();
         if let Self::Refused { cause } | Self::Lost { cause, .. } = &mut said {
             // Each character is at most six bytes in JSON.
             let keep = cause.char_indices().nth(MAX_LINE_BYTES / 8).map_or(cause.len(), |(at, _)| at);
             cause.truncate(keep);
+        }
+        if let Self::Zeros(stretches) = &mut said {
+            stretches.truncate(ZEROS_IN_LINE);
         }
         let mut line = serde_json::to_vec(&said).unwrap_or_default();
         line.push(b'\n');

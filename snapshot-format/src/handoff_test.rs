@@ -168,6 +168,7 @@ fn zeros_are_named_in_lines_that_are_not_too_long() {
     }
     assert_eq!(named, many[..MAX_ZEROS]);
     assert_eq!(FromServer::zeros(&[]).count(), 0);
+    assert!(FromServer::Zeros(many).encode().len() <= MAX_LINE_BYTES);
     assert_eq!(FromServer::Zeros(vec![[0, 2]]).encode(), b"{\"zeros\":[[0,2]]}\n");
     for bad in [r#"{"zeros":[[1]]}"#, r#"{"zeros":[[-1,2]]}"#, r#"{"zeros":7}"#, r#""zeros""#] {
         assert!(matches!(FromServer::parse(bad.as_bytes()), Err(Error::Line(_))), "{bad}");

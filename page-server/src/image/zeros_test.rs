@@ -30,9 +30,16 @@ fn the_longest_stretches_that_both_say_are_zero_come_first() {
     let len = 10 * CHUNK_BYTES - 4096;
     let source = Holes { len, chunks: vec![1..3, 4..10] };
     let mut sums = [0; 10];
-    assert_eq!(find(&source, &sums), [[4 * CHUNK_BYTES, 6 * CHUNK_BYTES - 4096], [CHUNK_BYTES, 2 * CHUNK_BYTES]]);
+    assert_eq!(
+        find(&source, &sums),
+        [[4 * CHUNK_BYTES, 6 * CHUNK_BYTES - 4096], [CHUNK_BYTES, 2 * CHUNK_BYTES]]
+    );
     sums[5] = 1;
-    let split = [[6 * CHUNK_BYTES, 4 * CHUNK_BYTES - 4096], [CHUNK_BYTES, 2 * CHUNK_BYTES], [4 * CHUNK_BYTES, CHUNK_BYTES]];
+    let split = [
+        [6 * CHUNK_BYTES, 4 * CHUNK_BYTES - 4096],
+        [CHUNK_BYTES, 2 * CHUNK_BYTES],
+        [4 * CHUNK_BYTES, CHUNK_BYTES],
+    ];
     assert_eq!(find(&source, &sums), split);
     // A sum of 0 is no proof, nor is there a chunk without a sum.
     assert!(find(&Holes { len, chunks: Vec::new() }, &[0; 10]).is_empty());

@@ -17,8 +17,8 @@ use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFl
 use snapshot_format::handoff::{self, FromServer, Handshake, Hello};
 use snapshot_format::pages::PAGE_BYTES;
 
-use super::lookout::Lookout;
 use super::foreign::Foreign;
+use super::lookout::Lookout;
 use super::lost::{FORSAKING, forsake, warn_of_kernel};
 use super::run::{chain, say};
 use super::{Error, Options, Peer, Session};
@@ -193,12 +193,7 @@ pub(super) fn choose<'a>(handshake: &Handshake, served: &'a [Arc<Served>]) -> Re
     if end > len { Err(Error::Beyond { end, len }) } else { Ok(image) }
 }
 
-pub(super) fn session(
-    received: Received,
-    image: &Arc<Served>,
-    options: &Options,
-    stats: Stats,
-) -> Session {
+pub(super) fn session(received: Received, image: &Arc<Served>, options: &Options, stats: Stats) -> Session {
     let Received { mut socket, handshake, memory, peer } = received;
     let is_ours = handshake.hello.is_some();
     if !is_ours {

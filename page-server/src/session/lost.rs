@@ -17,8 +17,8 @@ use std::time::{Duration, Instant};
 use rustix::io::Errno;
 use snapshot_format::handoff::{FromServer, Mapping};
 
-use super::run::{End, Wanted, chain, say};
 use super::foreign::Foreign;
+use super::run::{End, Wanted, chain, say};
 use super::{Peer, Session};
 use crate::fault::Ended;
 use crate::sys::uffd::Memory;

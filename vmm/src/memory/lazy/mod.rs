@@ -224,7 +224,8 @@ impl Lazy {
         let stop = Arc::new(Signal::new()?);
         let loss = Arc::new(Loss { lost: OnceLock::new(), told: Signal::new()? });
         let (tracks, is_foreign) = (uffd.tracks_writes(), server.may_be_foreign());
-        let handshake = handover::handshake(&ram, &placement, options, tracks, (is_foreign, !unproven.is_empty()))?;
+        let handshake =
+            handover::handshake(&ram, &placement, options, tracks, (is_foreign, !unproven.is_empty()))?;
         let pages = Arc::new(Pages::new(ram, placement, uffd, loss, (zeros, unproven))?);
         match handover::hand_over(&server.stream, &handshake, pages.uffd()) {
             // It has hung up already, as it does on one VM too many: the watch finds that out, and looks for another.

@@ -3,6 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use snapshot_format::handoff::MAX_ZEROS;
 use snapshot_format::pages::pack::{Coding, FRAME_BYTES, PackIndex};
 use snapshot_format::pages::{CHUNK_BYTES, Region};
 
@@ -80,15 +81,15 @@ pub(in crate::memory) fn zeros(
 pub(in crate::memory) struct Unproven {
     /// Of each region: the parts that lie in chunks whose sum is 0, as bytes of the memory file.
     stretches: Vec<Vec<Range<u64>>>,
-    /// How many stretches a server may still name.
-    room: usize,
+    /// How many stretches a server may still name, and how many may come of them: the sums divide them further.
+    room: (usize, usize),
 }
 
 impl Unproven {
     pub(in crate::memory) fn new(placement: &[Region], chunk_sums: &[u64], here: &Here) -> Self {
         let Here::Nothing = here else { return Self::default() };
         let stretches = placement.iter().map(|region| without_sums(region, chunk_sums)).collect();
-        Self { stretches, room: MOST }
+        Self { stretches, room: (MAX_ZEROS, MOST) }
     }
 
     /// Whether there is anything to be told.
@@ -100,6 +101,8 @@ impl Unproven {
     /// and a length: whole chunks of them only, and where the sum says so as well. What lies nowhere is ignored.
     pub(super) fn told(&mut self, placement: &[Region], told: &[[u64; 2]]) -> Vec<Vec<Range<usize>>> {
         let mut zeros = vec![Vec::new(); placement.len()];
+        let told = &told[..told.len().min(self.room.0)];
+        self.room.0 -= told.len();
         for &[offset, len] in told {
             let Some(start) = offset.checked_next_multiple_of(CHUNK_BYTES) else { continue };
             let end = offset.saturating_add(len);
@@ -109,8 +112,8 @@ impl Unproven {
                     // A stretch that ends within a chunk ends with its region.
                     let end = if end >= stretch.end { stretch.end } else { end - end % CHUNK_BYTES };
                     let start = start.max(stretch.start);
-                    if start < end && self.room > 0 {
-                        self.room -= 1;
+                    if start < end && self.room.1 > 0 {
+                        self.room.1 -= 1;
                         zeros.push((start - first) as usize..(end - first) as usize);
                     }
                 }

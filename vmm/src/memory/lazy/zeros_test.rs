@@ -145,4 +145,7 @@ fn what_a_server_makes_up_comes_to_nothing() {
     let mut unproven = Unproven::new(&placement(), &none, &Here::Nothing);
     let all: usize = (0..1000).flat_map(|_| unproven.told(&placement(), &[[0, FILE]])).map(|z| z.len()).sum();
     assert_eq!(all, MOST);
+    let mut unproven = Unproven::new(&placement(), &none, &Here::Nothing);
+    unproven.told(&placement(), &[[1, 0]; MAX_ZEROS]);
+    assert!(unproven.told(&placement(), &[[0, FILE]]).iter().all(Vec::is_empty), "one too many is ignored");
 }
