@@ -133,6 +133,11 @@ impl<S: PageSource> Checked<S> {
     /// Fills `buffer`, which lies within a chunk that was found good, with the bytes that it had then.
     fn read_known(&self, known: &Known, offset: u64, buffer: &mut [u8]) -> Result<(), Error> {
         self.inner.read(offset, buffer)?;
+        self.compare(known, offset, buffer)
+    }
+
+    /// Whether `buffer`, which lies within a chunk that was found good, has the bytes that it had then.
+    fn compare(&self, known: &Known, offset: u64, buffer: &[u8]) -> Result<(), Error> {
         let first = offset / PAGE_BYTES;
         for (page, bytes) in (first..).zip(buffer.as_chunks::<{ PAGE_BYTES as usize }>().0) {
             let (stated, computed) = (known.sum(page % CHUNK_PAGES), page_sum(page, bytes));
@@ -206,9 +211,19 @@ impl<S: PageSource> PageSource for Checked<S> {
     fn read_now(&self, offset: u64, buffer: &mut [u8]) -> Result<bool, Error> {
         let end = (offset + buffer.len() as u64).div_ceil(CHUNK_BYTES);
         let mut chunks = offset / CHUNK_BYTES..end;
-        if chunks.any(|chunk| self.chunks[chunk as usize].get().is_none()) {
+        if chunks.any(|chunk| self.chunks[chunk as usize].get().is_none())
+            || !self.inner.read_now(offset, buffer)?
+        {
             return Ok(false);
         }
-        self.inner.read_now(offset, buffer)
+        let (mut at, mut rest) = (offset, &*buffer);
+        while !rest.is_empty() {
+            let (head, tail) = rest.split_at(((CHUNK_BYTES - at % CHUNK_BYTES) as usize).min(rest.len()));
+            let Some(known) = self.chunks[(at / CHUNK_BYTES) as usize].get() else { return Ok(false) };
+            self.compare(known, at, head)?;
+            at += head.len() as u64;
+            rest = tail;
+        }
+        Ok(true)
     }
 }
