@@ -21,7 +21,7 @@ use crate::descriptors::Doubling;
 use crate::endpoint::{Endpoint, Images, Retired};
 use crate::image::Served;
 use crate::notify::Notify;
-use crate::session::{self, End, Options, Session};
+use crate::session::{self, End, Foreigners, Options, Received, Session};
 use crate::stats::Metrics;
 use crate::sys::signals::{self, EndSignals};
 
@@ -122,6 +122,8 @@ struct Shared {
     /// Whether the server has been told to end.
     ending: AtomicBool,
     lost: Mutex<Losses>,
+    /// The VMs of other makes, whose memory must not be let go while a page is missing.
+    foreigners: Foreigners,
 }
 
 /// Changes what is served, as whatever lists it says by now; gives the endpoints that are not wanted any more.
@@ -133,7 +135,7 @@ pub type Reload<'a> = dyn FnMut(&mut Vec<Endpoint>) -> Vec<Endpoint> + 'a;
 /// # Errors
 /// Connections cannot be waited for, draining took too long, or a page was lost meanwhile.
 pub fn run(
-    mut endpoints: Vec<Endpoint>,
+    endpoints: Vec<Endpoint>,
     config: Config,
     metrics: Metrics,
     signals: &mut Signals,
@@ -154,14 +156,31 @@ pub fn run(
         next: AtomicU64::new(1),
         ending: AtomicBool::new(false),
         lost: Mutex::default(),
+        foreigners: Foreigners::default(),
     });
     shared.watch(&endpoints);
     notify.ready();
     endpoints.iter().for_each(tell);
+    let ended = serve(&shared, endpoints, drain, signals, reload, notify);
+    if ended.is_err() {
+        // Whyever: the process ends next, and with it the descriptors that keep its VMs waiting.
+        shared.foreigners.forsake_all();
+    }
+    ended
+}
+
+fn serve(
+    shared: &Arc<Shared>,
+    mut endpoints: Vec<Endpoint>,
+    drain: Duration,
+    signals: &mut Signals,
+    reload: &mut Reload<'_>,
+    notify: &Notify,
+) -> Result<(), Error> {
     let mut retired: Vec<Retired> = Vec::new();
     loop {
         shared.take_rest(&mut retired);
-        match wait(&endpoints, signals, &shared)? {
+        match wait(&endpoints, signals, shared)? {
             Happened::End => break,
             Happened::Reload => {
                 let removed = reload(&mut endpoints);
@@ -170,7 +189,7 @@ pub fn run(
             }
             Happened::Connected => {
                 for endpoint in &endpoints {
-                    accept(endpoint.listener(), endpoint.shared_images(), &shared)?;
+                    accept(endpoint.listener(), endpoint.shared_images(), shared)?;
                 }
             }
         }
@@ -256,6 +275,7 @@ impl Shared {
     /// The metrics are of what is served by now as well.
     fn watch(&self, endpoints: &[Endpoint]) {
         for image in endpoints.iter().flat_map(Endpoint::images) {
+            image.look_for_zeros();
             self.metrics.watch(&image.path().display().to_string(), image.counts());
         }
     }
@@ -279,6 +299,7 @@ impl Shared {
     /// Serves a connection on a thread of its own.
     fn start(self: &Arc<Self>, stream: UnixStream, images: Images) {
         self.sessions.fetch_add(1, Ordering::SeqCst);
+        self.foreigners.expect();
         // Where there is no thread, the connection is still wanted here.
         let stream = Arc::new(Mutex::new(Some(stream)));
         let (of_thread, its_stream) = (Arc::clone(self), Arc::clone(&stream));
@@ -293,18 +314,20 @@ impl Shared {
         if let Err(error) = started {
             tracing::warn!(%error, "a VM is turned away: there is no thread for it");
             if let Some(stream) = stream.lock().unwrap_or_else(PoisonError::into_inner).take() {
-                self.turn_away(stream);
+                self.turn_away(stream, Instant::now() + Duration::from_secs(1));
             }
+            self.foreigners.enter(0, None);
             self.leave();
         }
     }
 
     /// One of ours looks for another server. Any other does not, and must not wait for memory that nobody fills.
-    fn turn_away(&self, stream: UnixStream) {
-        /// Whoever has connected to be served has said so.
-        const PATIENCE: Duration = Duration::from_millis(200);
+    fn turn_away(&self, stream: UnixStream, until: Instant) {
+        /// Whoever has connected to be served has said so, and is heard in the shorter time as well.
+        const PATIENCE: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(200));
         self.metrics.refused.inc();
-        session::turn_away(stream, PATIENCE);
+        let left = until.saturating_duration_since(Instant::now());
+        session::turn_away(stream, left.clamp(PATIENCE.0, PATIENCE.1));
     }
 
     /// What accepting may fail by without the server's having to end: a peer that left, a lack that passes.
@@ -326,12 +349,19 @@ impl Shared {
     }
 
     fn serve(&self, stream: UnixStream, images: &[Arc<Served>]) {
-        let name = self.next.fetch_add(1, Ordering::Relaxed).to_string();
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
         let pid = sockopt::socket_peercred(&stream).map_or(0, |peer| peer.pid.as_raw_nonzero().get());
-        let received = match session::receive(stream, self.options.handshake) {
-            Ok(received) => received,
-            Err(error) => return self.refuse(pid, &error),
-        };
+        let received = session::receive(stream, self.options.handshake);
+        self.foreigners.enter(number, received.as_ref().ok().and_then(Received::foreign));
+        match received {
+            Ok(received) => self.serve_received(received, images, number, pid),
+            Err(error) => self.refuse(pid, &error),
+        }
+        self.foreigners.leave(number);
+    }
+
+    fn serve_received(&self, received: Received, images: &[Arc<Served>], number: u64, pid: i32) {
+        let name = number.to_string();
         let image = received.image(images).map(|image| image.path().display().to_string());
         let stats = self.metrics.of_session(&name, &image.unwrap_or_default());
         match Session::new(received, images, &self.options, stats.clone()) {
@@ -394,6 +424,8 @@ impl Shared {
     ) -> Result<(), Error> {
         /// How often a second signal is looked for.
         const LOOK: Duration = Duration::from_millis(100);
+        /// How long those may take who have connected and are not served any more.
+        const QUEUE: Duration = Duration::from_secs(5);
         let start = Instant::now();
         // None that the clock knows is none at all.
         let deadline = start.checked_add(limit);
@@ -407,8 +439,10 @@ impl Shared {
             let is_late = deadline.is_some_and(|deadline| Instant::now() >= deadline);
             if is_late || signals.end.take() {
                 drop(guard);
+                self.foreigners.forsake_all();
                 let waiting = retired.iter().flat_map(|retired| std::iter::from_fn(|| retired.next()));
-                let waiting = waiting.map(|(stream, _)| self.turn_away(stream)).count();
+                let until = Instant::now() + QUEUE;
+                let waiting = waiting.map(|(stream, _)| self.turn_away(stream, until)).count();
                 if let Some(trace) = &self.options.trace {
                     trace.flush();
                 }

@@ -19,6 +19,10 @@ pub const MAX_HANDSHAKE_BYTES: usize = 1023;
 pub const MAX_MAPPINGS: usize = 64;
 /// The most bytes of a line that a server says, its end included.
 pub const MAX_LINE_BYTES: usize = 4096;
+/// The most stretches of zeros that a server names to a VMM.
+pub const MAX_ZEROS: usize = 512;
+/// The most of them in one line: two numbers of 20 digits each, and what stands between them.
+const ZEROS_IN_LINE: usize = 80;
 /// The sizes that the pages of a region may have: 4 KiB, and 2 MiB (hugetlbfs).
 pub const PAGE_SIZES: [u64; 2] = [PAGE_BYTES, 2 << 20];
 /// The version of what `rekindle` in a handshake means.
@@ -64,6 +68,9 @@ pub struct Hello {
     /// Whether the VMM wants to hear [`FromServer::Serving`]: one that does not takes it for no message.
     #[serde(default, skip_serializing_if = "is_false")]
     pub acknowledge: bool,
+    /// Whether the VMM wants to hear [`FromServer::Zeros`], after [`FromServer::Serving`].
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub zeros: bool,
 }
 
 impl Hello {
@@ -104,6 +111,9 @@ pub struct Handshake {
 pub enum FromServer {
     /// It serves this VM, and is one that speaks: said first, to a VMM that has asked for it ([`Hello::acknowledge`]).
     Serving,
+    /// Stretches of the memory file that are zero, each from an offset on for so many bytes: said to a VMM that has asked for it
+    /// ([`Hello::zeros`]), in several lines if there are many. The VMM may have the kernel give zeros there.
+    Zeros(Vec<[u64; 2]>),
     /// It does not serve this VMM, and why.
     Refused {
         /// For people.
@@ -272,13 +282,23 @@ impl FromServer {
         serde_json::from_slice(line).map_err(Error::Line)
     }
 
-    /// The line, its end included; a cause that is too long is cut.
+    /// What names the first [`MAX_ZEROS`] of `stretches`, in lines that are not too long.
+    pub fn zeros(stretches: &[[u64; 2]]) -> impl Iterator<Item = Self> + '_ {
+        stretches[..stretches.len().min(MAX_ZEROS)]
+            .chunks(ZEROS_IN_LINE)
+            .map(|some| Self::Zeros(some.to_vec()))
+    }
+
+    /// The line, its end included; a cause that is too long is cut, and so are stretches: see [`Self::zeros`].
     pub fn encode(&self) -> Vec<u8> {
         let mut said = self.clone();
         if let Self::Refused { cause } | Self::Lost { cause, .. } = &mut said {
             // Each character is at most six bytes in JSON.
             let keep = cause.char_indices().nth(MAX_LINE_BYTES / 8).map_or(cause.len(), |(at, _)| at);
             cause.truncate(keep);
+        }
+        if let Self::Zeros(stretches) = &mut said {
+            stretches.truncate(ZEROS_IN_LINE);
         }
         let mut line = serde_json::to_vec(&said).unwrap_or_default();
         line.push(b'\n');

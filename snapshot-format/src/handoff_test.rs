@@ -18,6 +18,7 @@ fn hello() -> Hello {
         record: true,
         write_protect: None,
         acknowledge: true,
+        zeros: true,
     }
 }
 
@@ -141,6 +142,7 @@ fn a_server_is_understood() {
     for said in [
         FromServer::Serving,
         FromServer::Complete,
+        FromServer::Zeros(vec![[0, 2 * MIB], [u64::MAX, u64::MAX]]),
         FromServer::Refused { cause: "no".into() },
         FromServer::Lost { offset: 4096, cause: "gone".into() },
     ] {
@@ -151,4 +153,32 @@ fn a_server_is_understood() {
     let long = FromServer::Refused { cause: "\u{1}".repeat(1 << 16) }.encode();
     assert!(long.len() <= MAX_LINE_BYTES);
     assert!(matches!(FromServer::parse(b"{\"other\":1}"), Err(Error::Line(_))));
+}
+
+/// However many stretches there are, and wherever: no line is too long, and they are no more than are allowed.
+#[test]
+fn zeros_are_named_in_lines_that_are_not_too_long() {
+    let many: Vec<[u64; 2]> = (0..1000).map(|i| [u64::MAX - i, u64::MAX - i]).collect();
+    let mut named = Vec::new();
+    for said in FromServer::zeros(&many) {
+        let line = said.encode();
+        assert!(line.len() <= MAX_LINE_BYTES, "{} bytes", line.len());
+        let FromServer::Zeros(some) = FromServer::parse(line.trim_ascii_end()).unwrap() else { panic!() };
+        named.extend(some);
+    }
+    assert_eq!(named, many[..MAX_ZEROS]);
+    assert_eq!(FromServer::zeros(&[]).count(), 0);
+    assert!(FromServer::Zeros(many).encode().len() <= MAX_LINE_BYTES);
+    assert_eq!(FromServer::Zeros(vec![[0, 2]]).encode(), b"{\"zeros\":[[0,2]]}\n");
+    for bad in [r#"{"zeros":[[1]]}"#, r#"{"zeros":[[-1,2]]}"#, r#"{"zeros":7}"#, r#""zeros""#] {
+        assert!(matches!(FromServer::parse(bad.as_bytes()), Err(Error::Line(_))), "{bad}");
+    }
+}
+
+/// Servers that do not know the member are not told of it for nothing, and VMMs that do not are understood.
+#[test]
+fn who_does_not_ask_for_zeros_says_nothing_of_them() {
+    let json = serde_json::to_value(Hello { zeros: false, ..hello() }).unwrap();
+    assert!(json.get("zeros").is_none());
+    assert!(!serde_json::from_value::<Hello>(json).unwrap().zeros);
 }

@@ -7,7 +7,7 @@ use std::fs::File;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use snapshot_format::dir::{self, MEMORY_PACK};
 use snapshot_format::state::{ManifestState, MemoryState};
@@ -21,6 +21,7 @@ use crate::source::{
 mod convert;
 mod error;
 mod pack;
+mod zeros;
 
 #[cfg(test)]
 mod change_test;
@@ -89,6 +90,8 @@ pub struct Served {
     counts: Arc<Counts>,
     index: Option<Arc<MemoryIndex>>,
     working_set: Option<WorkingSet>,
+    /// Stretches of zeros, once they were looked for.
+    zeros: OnceLock<Vec<[u64; 2]>>,
 }
 
 impl Served {
@@ -136,7 +139,8 @@ impl Served {
         let counts = Arc::<Counts>::default();
         let source = Measured::new(source, Arc::clone(&counts));
         let source = Arc::new(Retry::counted(source, options.retry, Arc::clone(&counts)));
-        Arc::new(Self { path: path.to_owned(), image_id, source, counts, index, working_set })
+        let zeros = OnceLock::new();
+        Arc::new(Self { path: path.to_owned(), image_id, source, counts, index, working_set, zeros })
     }
 
     /// Put together from parts: for tests and benchmarks.
@@ -147,7 +151,8 @@ impl Served {
         working_set: Option<WorkingSet>,
     ) -> Arc<Self> {
         let (path, counts) = (PathBuf::from("parts"), Arc::default());
-        Arc::new(Self { path, image_id, source, counts, index: None, working_set })
+        let (index, zeros) = (None, OnceLock::new());
+        Arc::new(Self { path, image_id, source, counts, index, working_set, zeros })
     }
 
     /// As it was named.
@@ -179,6 +184,18 @@ impl Served {
     /// How reading them goes.
     pub fn counts(&self) -> &Arc<Counts> {
         &self.counts
+    }
+
+    /// Looks for stretches that are zero, to tell VMs of them. Takes a moment, in which nobody should be waiting.
+    pub(crate) fn look_for_zeros(&self) {
+        if let Some(index) = &self.index {
+            self.zeros.get_or_init(|| zeros::find(&*self.source, index.chunk_sums()));
+        }
+    }
+
+    /// The longest stretches that are zero, as offsets and lengths, if they were looked for.
+    pub(crate) fn zeros(&self) -> &[[u64; 2]] {
+        self.zeros.get().map_or(&[], Vec::as_slice)
     }
 
     /// Where guest memory lies in it, if that is known.

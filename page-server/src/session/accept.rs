@@ -17,8 +17,9 @@ use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFl
 use snapshot_format::handoff::{self, FromServer, Handshake, Hello};
 use snapshot_format::pages::PAGE_BYTES;
 
+use super::foreign::Foreign;
 use super::lookout::Lookout;
-use super::lost::{forsake, warn_of_kernel};
+use super::lost::{FORSAKING, forsake, warn_of_kernel};
 use super::run::{chain, say};
 use super::{Error, Options, Peer, Session};
 use crate::fault::{Deliverer, Grain, Place, Space};
@@ -37,12 +38,20 @@ pub(crate) struct Received {
     pub(crate) socket: UnixStream,
     pub(crate) handshake: Handshake,
     pub(crate) memory: Memory,
+    /// The process of a VMM that is not ours.
+    pub(crate) peer: Option<Arc<Peer>>,
 }
 
 impl Received {
     /// The image that is meant, if it is served.
     pub(crate) fn image<'a>(&self, served: &'a [Arc<Served>]) -> Option<&'a Arc<Served>> {
         choose(&self.handshake, served).ok()
+    }
+
+    /// What has to be done with its memory if it is not served, for another thread: nothing with that of one of ours.
+    pub(crate) fn foreign(&self) -> Option<Foreign> {
+        let peer = Arc::clone(self.peer.as_ref()?);
+        Some(Foreign { memory: self.memory.share(), mappings: self.handshake.mappings.clone(), peer })
     }
 }
 
@@ -60,7 +69,10 @@ pub(crate) fn receive(mut socket: UnixStream, limit: Duration) -> Result<Receive
         received => received?,
     };
     match userfaultfd(descriptors) {
-        Ok(memory) => Ok(Received { socket, handshake, memory }),
+        Ok(memory) => {
+            let peer = handshake.hello.is_none().then(|| Arc::new(Peer::of(&socket)));
+            Ok(Received { socket, handshake, memory, peer })
+        }
         Err(error) => {
             refuse(&mut socket, handshake.hello.is_some(), &error);
             Err(error)
@@ -71,10 +83,8 @@ pub(crate) fn receive(mut socket: UnixStream, limit: Duration) -> Result<Receive
 /// Serves a VM nothing: one of ours that has connected finds the connection closed, and looks for another server; any other
 /// comes to its end. What has not come within `limit` is nobody's handshake.
 pub(crate) fn turn_away(socket: UnixStream, limit: Duration) {
-    if let Ok(Received { socket, handshake, memory }) = receive(socket, limit)
-        && handshake.hello.is_none()
-    {
-        forsake(&socket, memory, &handshake.mappings);
+    if let Some(foreign) = receive(socket, limit).ok().and_then(|received| received.foreign()) {
+        forsake(foreign, Instant::now() + FORSAKING);
     }
 }
 
@@ -183,20 +193,17 @@ pub(super) fn choose<'a>(handshake: &Handshake, served: &'a [Arc<Served>]) -> Re
     if end > len { Err(Error::Beyond { end, len }) } else { Ok(image) }
 }
 
-pub(super) fn session(
-    mut socket: UnixStream,
-    handshake: &Handshake,
-    memory: Memory,
-    image: &Arc<Served>,
-    options: &Options,
-    stats: Stats,
-) -> Session {
+pub(super) fn session(received: Received, image: &Arc<Served>, options: &Options, stats: Stats) -> Session {
+    let Received { mut socket, handshake, memory, peer } = received;
     let is_ours = handshake.hello.is_some();
     if !is_ours {
         warn_of_kernel(&memory);
     }
     if handshake.hello.as_ref().is_some_and(|hello| hello.acknowledge) {
         say(&mut socket, &FromServer::Serving);
+        if handshake.hello.as_ref().is_some_and(|hello| hello.zeros) {
+            FromServer::zeros(image.zeros()).for_each(|zeros| say(&mut socket, &zeros));
+        }
     }
     let (prefetch, record) = handshake.hello.as_ref().map_or((true, false), |h| (h.prefetch, h.record));
     let protect = handshake.hello.as_ref().is_some_and(Hello::protects);
@@ -214,7 +221,6 @@ pub(super) fn session(
     deliverer.expect(Members::new(steps()));
     deliverer.read_beside();
     let ahead = Queue::new(steps());
-    let peer = (!is_ours).then(|| Peer::of(&socket));
     let (lookout, options) = (Lookout::default(), options.clone());
     let (lost, losses, is_kept) = (None, 0, false);
     Session { socket, deliverer, ahead, is_ours, peer, lost, losses, is_kept, lookout, options }

@@ -28,6 +28,7 @@ fn hello() -> Hello {
         record: false,
         write_protect: None,
         acknowledge: false,
+        zeros: false,
     }
 }
 

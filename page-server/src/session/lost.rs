@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use rustix::io::Errno;
 use snapshot_format::handoff::{FromServer, Mapping};
 
+use super::foreign::Foreign;
 use super::run::{End, Wanted, chain, say};
 use super::{Peer, Session};
 use crate::fault::Ended;
@@ -26,7 +27,10 @@ use crate::sys::uffd::Memory;
 const AGAIN: Duration = Duration::from_secs(1);
 
 /// How long poisoning all of a VM's memory may take: the kernel does some gigabytes a second.
-const FORSAKING: Duration = Duration::from_secs(5);
+pub(super) const FORSAKING: Duration = Duration::from_secs(5);
+
+/// How long a process that was killed may take to end: the kernel frees some gigabytes a second, too.
+const DYING: Duration = Duration::from_secs(5);
 
 impl Session {
     /// Serves the VM until it needs no server any more, whatever is lost meanwhile.
@@ -73,7 +77,7 @@ impl Session {
         if self.is_kept {
             return Ok(());
         }
-        match self.peer.as_ref().map(Peer::end) {
+        match self.peer.as_deref().map(Peer::end) {
             Some(Err(error)) => {
                 let error = &error as &dyn std::error::Error;
                 tracing::error!(error, "a page is lost to a VM, which waits if it touches it: {why}");
@@ -104,15 +108,17 @@ impl Session {
 }
 
 /// A VM that is not ours and is not served: whoever touches its memory fails, or its process is ended, rather than wait for
-/// ever for pages that nobody delivers.
-pub(super) fn forsake(socket: &UnixStream, mut memory: Memory, mappings: &[Mapping]) {
-    let deadline = Instant::now() + FORSAKING;
-    let poisoned = mappings.iter().all(|mapping| poison_all(&mut memory, mapping, deadline));
+/// ever for pages that nobody delivers, or find zeros in their place once the userfaultfd is closed.
+pub(super) fn forsake(foreign: Foreign, limit: Instant) {
+    let Foreign { mut memory, mappings, peer } = foreign;
+    let deadline = limit.min(Instant::now() + FORSAKING);
+    let poisoned = memory.take_over(deadline)
+        && mappings.iter().all(|mapping| poison_all(&mut memory, mapping, deadline));
     if poisoned {
         tracing::warn!("a VM that is not served fails when it touches its memory");
         return;
     }
-    match Peer::of(socket).end() {
+    match peer.end_within(DYING) {
         Ok(()) => tracing::warn!("a VM that is not served was killed"),
         Err(error) => {
             let error = &error as &dyn std::error::Error;

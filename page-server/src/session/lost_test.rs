@@ -82,7 +82,7 @@ fn without_poison_a_vm_that_loses_a_page_is_ended() {
         let (mut session, _theirs) = session(&guest);
         let mut child = sleeper();
         session.deliverer.lack_poison();
-        session.peer = Some(Peer::of_child(&child));
+        session.peer = Some(Arc::new(Peer::of_child(&child)));
         let (stop, _end) = stop();
         thread::scope(|scope| {
             let _release = Release(&guest);

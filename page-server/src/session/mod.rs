@@ -5,6 +5,7 @@
 //! memory's owner has asked for.
 
 mod accept;
+mod foreign;
 mod lookout;
 mod lost;
 mod peer;
@@ -16,7 +17,7 @@ use std::io;
 use std::num::NonZero;
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 
@@ -27,6 +28,7 @@ use crate::stats::Stats;
 use crate::trace::Trace;
 
 pub(crate) use accept::{Received, receive, turn_away};
+pub(crate) use foreign::Foreigners;
 use lookout::Lookout;
 use peer::Peer;
 pub(crate) use run::{End, chain};
@@ -138,7 +140,7 @@ pub(crate) struct Session {
     /// Whether the VMM understands what a server says.
     is_ours: bool,
     /// The process of a VMM that does not.
-    peer: Option<Peer>,
+    peer: Option<Arc<Peer>>,
     /// The first page that is lost to it.
     lost: Option<Ended>,
     /// How many are.
@@ -162,18 +164,18 @@ impl Session {
     /// # Errors
     /// They do not fit.
     pub(crate) fn new(
-        received: Received,
+        mut received: Received,
         served: &[Arc<Served>],
         options: &Options,
         stats: Stats,
     ) -> Result<Self, Error> {
-        let Received { mut socket, handshake, memory } = received;
-        match accept::choose(&handshake, served) {
-            Ok(image) => Ok(accept::session(socket, &handshake, memory, image, options, stats)),
+        match accept::choose(&received.handshake, served) {
+            Ok(image) => Ok(accept::session(received, image, options, stats)),
             Err(error) => {
-                accept::refuse(&mut socket, handshake.hello.is_some(), &error);
-                if handshake.hello.is_none() {
-                    lost::forsake(&socket, memory, &handshake.mappings);
+                let is_ours = received.handshake.hello.is_some();
+                accept::refuse(&mut received.socket, is_ours, &error);
+                if let Some(foreign) = received.foreign() {
+                    lost::forsake(foreign, Instant::now() + lost::FORSAKING);
                 }
                 Err(error)
             }

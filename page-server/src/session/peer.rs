@@ -8,6 +8,7 @@ pub(crate) mod peer_test;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
@@ -36,13 +37,13 @@ pub(crate) enum NoProcess {
     /// It cannot be signalled.
     #[error("its process cannot be killed")]
     Kill(#[source] Errno),
-    /// It was killed, and has not ended.
-    #[error("its process was killed and does not end")]
-    Stays,
+    /// It has been signalled, and has not ended.
+    #[error("its process was killed and has not ended")]
+    Lingers,
 }
 
 /// How long a process that was killed may take to end. One with much memory takes a second or two.
-const END_SECONDS: i64 = 10;
+const END_LIMIT: Duration = Duration::from_secs(10);
 
 impl Peer {
     /// Who has connected `socket`.
@@ -63,6 +64,14 @@ impl Peer {
     /// # Errors
     /// It is not known, this process may not, or it does not end: a thread that waits for a device cannot be killed.
     pub(crate) fn end(&self) -> Result<(), NoProcess> {
+        self.end_within(END_LIMIT)
+    }
+
+    /// As [`Self::end`], and waits no longer than `limit`.
+    ///
+    /// # Errors
+    /// It is not known, this process may not, or it has not ended by then.
+    pub(crate) fn end_within(&self, limit: Duration) -> Result<(), NoProcess> {
         let process = self.process.as_ref().map_err(|why| why.clone())?;
         match pidfd_send_signal(process, Signal::KILL) {
             // It is a zombie by now, or nobody's child any more.
@@ -70,11 +79,11 @@ impl Peer {
             Err(errno) => return Err(NoProcess::Kill(errno)),
         }
         // A pidfd is readable once the last thread has gone (pidfd_poll of kernel/fork.c).
-        let limit = Timespec { tv_sec: END_SECONDS, tv_nsec: 0 };
+        let limit = Timespec::try_from(limit).ok();
         loop {
-            match poll(&mut [PollFd::new(process, PollFlags::IN)], Some(&limit)) {
+            match poll(&mut [PollFd::new(process, PollFlags::IN)], limit.as_ref()) {
                 Err(Errno::INTR) => {}
-                Ok(0) => return Err(NoProcess::Stays),
+                Ok(0) => return Err(NoProcess::Lingers),
                 _ => return Ok(()),
             }
         }

@@ -145,27 +145,6 @@ fn a_page_that_is_changed_after_its_chunk_was_verified_reaches_nobody() {
     assert_eq!(all, memory());
 }
 
-/// The same for what can be had without waiting, which is had of verified chunks only.
-#[test]
-fn what_is_read_without_waiting_is_compared_as_well() {
-    let mut source = checked(memory(), false);
-    source.inner.is_here = true;
-    let mut page = [0; 4096];
-    assert!(!source.read_now(4096, &mut page).unwrap(), "nobody has verified it");
-    source.read(0, &mut vec![0; memory().len()]).unwrap();
-    assert!(source.read_now(4096, &mut page).unwrap());
-    assert_eq!(page, [1; 4096]);
-    let last = (2 * CHUNK_BYTES) as usize;
-    source.inner.bytes[last + 9] ^= 1;
-    // On over the end of a chunk.
-    let mut two = [0; 8192];
-    match source.read_now(last as u64 - 4096, &mut two) {
-        Err(Error::Damaged { offset, .. }) => assert_eq!(offset, last as u64),
-        other => panic!("{other:?}"),
-    }
-    assert!(source.read_now(4096, &mut page).unwrap(), "what was not changed is as good as before");
-}
-
 /// Data where there was none, in a chunk of zeros and in one with data.
 #[test]
 fn a_zero_page_that_is_written_after_its_chunk_was_verified_reaches_nobody() {
@@ -176,4 +155,48 @@ fn a_zero_page_that_is_written_after_its_chunk_was_verified_reaches_nobody() {
         assert!(matches!(source.read(at, &mut [0; 4096]), Err(Error::Damaged { .. })));
         assert!(source.zeros(at) >= 4096, "it was zero when it was saved");
     }
+}
+
+/// A source that has everything at hand.
+#[derive(Debug)]
+struct AtHand(Mock);
+
+impl PageSource for AtHand {
+    fn len(&self) -> u64 {
+        self.0.len()
+    }
+
+    fn zeros(&self, offset: u64) -> u64 {
+        self.0.zeros(offset)
+    }
+
+    fn read(&self, offset: u64, buffer: &mut [u8]) -> Result<(), Error> {
+        self.0.read(offset, buffer)
+    }
+
+    fn read_now(&self, offset: u64, buffer: &mut [u8]) -> Result<bool, Error> {
+        self.0.read(offset, buffer).map(|()| true)
+    }
+}
+
+/// What takes no waiting is compared as everything else is.
+#[test]
+fn what_is_read_at_once_is_compared_as_well() {
+    let inner = AtHand(Mock { bytes: memory(), ..Mock::default() });
+    let mut source = Checked::new(inner, index(&memory()).into(), "`memory`".into()).unwrap();
+    let mut all = vec![0; memory().len()];
+    assert!(!source.read_now(0, &mut all).unwrap(), "nobody has verified it");
+    source.read(0, &mut all).unwrap();
+    all.fill(7);
+    assert!(source.read_now(0, &mut all).unwrap());
+    assert_eq!(all, memory());
+    let last = 2 * CHUNK_BYTES;
+    source.inner.0.bytes[last as usize + 9] ^= 1;
+    for (at, len) in [(last, 4096), (last - 4096, 8192), (0, all.len())] {
+        match source.read_now(at, &mut vec![0; len]) {
+            Err(Error::Damaged { offset, .. }) => assert_eq!(offset, last),
+            other => panic!("{at:#x}: {other:?}"),
+        }
+    }
+    assert!(source.read_now(4096, &mut [0; 4096]).unwrap());
 }

@@ -55,7 +55,12 @@ impl Memory {
     /// The userfaultfd.
     #[must_use]
     pub fn uffd(&self) -> BorrowedFd<'_> {
-        self.uffd.as_ref().expect("only a memory that is being made has none").as_fd()
+        self.uffd.as_ref().expect("it has not been closed").as_fd()
+    }
+
+    /// Closes the userfaultfd here, as VMMs do that have handed it over: once nobody else has it, what is missing is zero.
+    pub fn close(&mut self) {
+        self.uffd = None;
     }
 
     /// The byte at `at`, as soon as it is there.
@@ -106,9 +111,10 @@ impl Memory {
 
     /// Makes it ordinary memory: whoever waits gets zeros.
     pub fn release(&self) {
-        let uffd = self.uffd.as_ref().expect("only a memory that is being made has none");
-        // Fails only for memory that is not registered, which is as well.
-        let _ = uffd.unregister(self.start.cast(), self.len);
+        if let Some(uffd) = &self.uffd {
+            // Fails only for memory that is not registered, which is as well.
+            let _ = uffd.unregister(self.start.cast(), self.len);
+        }
     }
 
     /// Whether the page at `at` is there.

@@ -4,6 +4,10 @@ use std::io::{self, IoSliceMut};
 use std::mem::size_of;
 use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, TryLockError};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use super::huge::{HUGE_BYTES, Staging};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl, readlink};
@@ -74,9 +78,18 @@ pub(crate) enum Event {
     Forked,
 }
 
+/// Whether pages may still be placed by those who share a userfaultfd.
+#[derive(Default)]
+struct Gate {
+    is_shut: AtomicBool,
+    /// Read for as long as a page is being placed.
+    placing: RwLock<()>,
+}
+
 /// A userfaultfd of another process. Non-blocking.
 pub(crate) struct Memory {
-    uffd: Uffd,
+    uffd: Arc<Uffd>,
+    gate: Arc<Gate>,
     /// Whether the kernel can be told for a single read that it is not to wait.
     can_be_told: bool,
     /// As on a kernel that has no `UFFDIO_POISON`.
@@ -102,11 +115,45 @@ impl Memory {
         // SAFETY: the descriptor is owned by `fd`, which gives it up here, and it is a userfaultfd.
         let uffd = unsafe { Uffd::from_raw_fd(fd.into_raw_fd()) };
         Ok(Self {
-            uffd,
+            uffd: Arc::new(uffd),
+            gate: Arc::default(),
             can_be_told: true,
             #[cfg(test)]
             lacks_poison: false,
         })
+    }
+
+    /// The same userfaultfd for another thread.
+    pub(crate) fn share(&self) -> Self {
+        Self {
+            uffd: Arc::clone(&self.uffd),
+            gate: Arc::clone(&self.gate),
+            can_be_told: self.can_be_told,
+            #[cfg(test)]
+            lacks_poison: self.lacks_poison,
+        }
+    }
+
+    /// Takes the userfaultfd from all others who share it: once this has returned true, they place no page and let no
+    /// memory go any more (`ESRCH`), whatever they have read of it. Events may be read here from then on: nobody places
+    /// an old page where one was removed.
+    pub(crate) fn take_over(&mut self, deadline: Instant) -> bool {
+        const BREATH: Duration = Duration::from_micros(100);
+        self.gate.is_shut.store(true, Ordering::SeqCst);
+        while let Err(TryLockError::WouldBlock) = self.gate.placing.try_write() {
+            if Instant::now() >= deadline {
+                return false;
+            }
+            thread::sleep(BREATH);
+        }
+        self.gate = Arc::default();
+        true
+    }
+
+    /// Nobody takes the memory over while the guard lives.
+    fn placing(&self) -> Result<RwLockReadGuard<'_, ()>, Errno> {
+        let placing = self.gate.placing.read().unwrap_or_else(PoisonError::into_inner);
+        if self.gate.is_shut.load(Ordering::SeqCst) { Err(Errno::SRCH) } else { Ok(placing) }
     }
 
     /// Reads what has happened since the last time; adds it to `events`. Says whether there may be more.
@@ -144,8 +191,9 @@ impl Memory {
     ///
     /// # Errors
     /// Nothing could be placed: `EEXIST`, there is a page; `EAGAIN`, events have to be read first; `ENOENT`, the range
-    /// is not registered, or not all in one mapping; `ESRCH`, the process is gone.
+    /// is not registered, or not all in one mapping; `ESRCH`, the process is gone, or the memory was taken over.
     pub(crate) fn copy(&self, address: u64, bytes: &[u8], protect: bool) -> Result<u64, Errno> {
+        let _placing = self.placing()?;
         let mode = if protect { COPY_MODE_WP } else { 0 };
         let mut arg =
             Copy { dst: address, src: bytes.as_ptr() as u64, len: bytes.len() as u64, mode, copy: 0 };
@@ -159,6 +207,7 @@ impl Memory {
     /// there. Call only if the memory is this process's own: the kernel looks for `staging` in the process that the
     /// descriptor is of. As [`Self::copy`].
     pub(crate) fn move_in(&self, address: u64, staging: &mut Staging) -> Result<u64, Errno> {
+        let _placing = self.placing()?;
         let mut arg = Copy { dst: address, src: staging.address(), len: HUGE_BYTES, mode: 0, copy: 0 };
         // SAFETY: `arg` has the layout of struct uffdio_move; the page that goes is one of `staging`, which is borrowed,
         // and what is left of it there is zeros; the memory's owner has asked for what comes.
@@ -168,6 +217,7 @@ impl Memory {
 
     /// Puts zeros there. As [`Self::copy`]; `EINVAL` where pages are of hugetlbfs.
     pub(crate) fn zero(&self, address: u64, len: u64) -> Result<u64, Errno> {
+        let _placing = self.placing()?;
         let mut arg = Fill { start: address, len, mode: 0, filled: 0 };
         // SAFETY: `arg` has the layout of struct uffdio_zeropage.
         let done = unsafe { libc::ioctl(self.uffd.as_raw_fd(), UFFDIO_ZEROPAGE as _, &raw mut arg) };
@@ -176,6 +226,7 @@ impl Memory {
 
     /// Makes whoever touches these addresses fail (SIGBUS) rather than wait for ever. As [`Self::copy`].
     pub(crate) fn poison(&self, address: u64, len: u64) -> Result<u64, Errno> {
+        let _placing = self.placing()?;
         #[cfg(test)]
         if self.lacks_poison {
             return Err(Errno::INVAL);
@@ -208,6 +259,7 @@ impl Memory {
 
     /// Makes these addresses ordinary memory, whose missing pages are zero, and wakes whoever waits there.
     pub(crate) fn unregister(&self, address: u64, len: u64) -> Result<(), Errno> {
+        let _placing = self.placing()?;
         match self.uffd.unregister(address as *mut libc::c_void, len as usize) {
             Err(userfaultfd::Error::SystemError(errno)) => Err(Errno::from_raw_os_error(errno as i32)),
             Err(_) => Err(Errno::IO),

@@ -267,6 +267,7 @@ fn one_of_ours_is_told_why_it_is_refused() {
         record: false,
         write_protect: None,
         acknowledge: false,
+        zeros: false,
     };
     let other = Hello { image_id: "0".repeat(32), ..hello.clone() };
     let refusals = [

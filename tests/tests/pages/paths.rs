@@ -18,6 +18,7 @@ pub(crate) fn cases() -> Vec<Case> {
             a_snapshot_of_a_guest_that_has_touched_nothing_is_whole,
             what_a_guest_writes_before_it_reads_stays_written,
             every_fault_is_written_down,
+            memory_that_was_never_written_is_not_asked_for,
         ]
     )
 }
@@ -173,5 +174,34 @@ fn every_fault_is_written_down() {
         assert!(lines.len() > 32, "{}: {} lines", path.display(), lines.len());
         let columns = lines[0].split(',').count();
         assert!(columns > 2 && lines.iter().all(|line| line.split(',').count() == columns), "{}", lines[0]);
+    }
+}
+
+/// The image's memory is at the server alone, which says where it is zero: filling what was never written takes no fault.
+fn memory_that_was_never_written_is_not_asked_for() {
+    let here = Scratch::new();
+    let image = bake(&here);
+    let packed = pack(&image, &here);
+    for image in [image, packed] {
+        let server = PageServer::serve([image.path()]);
+        let bare = state_of(&image, &here, "state-alone");
+        let mut vm = restore_from(server.socket(), &bare, &[]);
+        vm.expect("spark: ready");
+        assert_eq!(vm.ask("verify"), RIGHT);
+        let before = server.metric("faults_total");
+        assert!(before > 0, "nothing was delivered");
+        assert_eq!(vm.ask("fill 40M 9 70M"), "ok filled 40 MiB seed 9");
+        assert_eq!(server.metric("faults_total"), before, "the server was asked for zeros");
+        // They are as good as what is delivered: the next image has them.
+        let second = verbs::snapshot(&vm, here.path("second"));
+        second.verifies();
+        vm.kill();
+        let mut again = Vm::restore(&second);
+        assert_eq!(again.ask("verify"), "ok verified 40 MiB seed 9");
+        again.stop();
+        server.stop();
+        for used in [bare, second] {
+            std::fs::remove_dir_all(used.path()).expect("it is ours");
+        }
     }
 }

@@ -28,6 +28,7 @@ pub(crate) fn cases() -> Vec<Case> {
             regions_are_delivered_from_where_they_are_in_the_file,
             memory_that_is_given_back_is_zero_from_then_on,
             a_server_that_is_told_to_end_leaves_nobody_waiting,
+            a_server_that_ends_too_early_leaves_no_zeros_in_place_of_pages,
         ]
     );
     let huge = cases!("pages", HUGE, [huge_pages_are_delivered]);
@@ -246,6 +247,35 @@ fn a_server_that_is_told_to_end_leaves_nobody_waiting() {
     is_delivered(&memory, 64 * MIB, |page| byte(2, page));
     memory.give_back(0, MIB).expect("memory can be given back");
     assert_eq!(memory.byte(PAGE), 0, "ordinary memory from then on");
+}
+
+/// The server's descriptor is the last one of the memory of these two: what it has not delivered must not be zero after it.
+fn a_server_that_ends_too_early_leaves_no_zeros_in_place_of_pages() {
+    const LEN: usize = 64 * MIB;
+    let here = Scratch::new();
+    let file = raw(&here, "memory", LEN, 2);
+    let mut server = PageServer::serve_with(&["--drain-timeout", "0s"], [&file]);
+    let mut guests: Vec<(Memory, UnixStream)> = Vec::new();
+    for _ in 0..2 {
+        let mut memory = Memory::new(LEN, PAGE).expect("there are memory and a userfaultfd");
+        let stream = connect(&server);
+        hand_over(&stream, &memory, None).expect("the server reads");
+        assert_eq!(memory.byte(MIB), byte(2, MIB / PAGE));
+        memory.close();
+        guests.push((memory, stream));
+    }
+    server.signal(Signal::TERM);
+    server.wait_exit().fails(1, &["VMs had not been given all their pages", "hint: "]);
+    for (memory, _stream) in &guests {
+        let mut lost = 0;
+        for page in 0..LEN / PAGE {
+            match memory.populate(page * PAGE, PAGE) {
+                Ok(()) => assert_eq!(memory.byte(page * PAGE), byte(2, page), "page {page} is made up"),
+                Err(_) => lost += 1,
+            }
+        }
+        assert!(lost > 0, "nothing was missing");
+    }
 }
 
 fn huge_pages_are_delivered() {

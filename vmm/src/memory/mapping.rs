@@ -113,6 +113,7 @@ impl Memory {
         let uffd = uffd.map_err(|source| Error::Lazy(lazy::Error::Uffd(source)))?;
         let uffd = Arc::new(uffd);
         let zeros = lazy::zeros(&placement, index.chunk_sums(), &here);
+        let unproven = lazy::Unproven::new(&placement, index.chunk_sums(), &here);
         // Registered whole for a server that may want to fill a region by one request (see `Lazy::start`).
         let none = vec![Vec::new(); placement.len()];
         let (zeros, later) = if server.may_be_foreign() { (none, zeros) } else { (zeros, none) };
@@ -123,7 +124,7 @@ impl Memory {
         };
         let regions = placement.iter().zip(&zeros).map(map).collect::<Result<Vec<_>, _>>()?;
         let ram = GuestRam::from_regions(regions).map_err(Error::Regions)?;
-        let lazy = Lazy::start(ram.clone(), placement.clone(), uffd, later, server, options);
+        let lazy = Lazy::start(ram.clone(), placement.clone(), uffd, (later, unproven), server, options);
         let lazy = lazy.map_err(Error::Lazy)?;
         Ok(Self { backing: Backing::Lazy(lazy, here.into_image()), ram, placement })
     }

@@ -48,6 +48,13 @@ fn here() -> Here {
 fn served<T: Send + 'static>(
     serve: impl FnOnce(&Taken, &mut UnixStream) -> T + Send + 'static,
 ) -> (Memory, mpsc::Receiver<T>) {
+    served_beside(here(), serve)
+}
+
+fn served_beside<T: Send + 'static>(
+    here: Here,
+    serve: impl FnOnce(&Taken, &mut UnixStream) -> T + Send + 'static,
+) -> (Memory, mpsc::Receiver<T>) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("pages");
     let listener = UnixListener::bind(&path).unwrap();
@@ -62,7 +69,7 @@ fn served<T: Send + 'static>(
     let options =
         Options { image_id: [0xab; 16], prefetch: true, record: false, timeout: Duration::from_secs(5) };
     let server = Server::connect(path, Duration::ZERO, |_| ()).unwrap();
-    (Memory::lazy(&index(), here(), server, &options).unwrap(), told)
+    (Memory::lazy(&index(), here, server, &options).unwrap(), told)
 }
 
 fn byte(memory: &Memory, at: u64) -> u8 {
@@ -114,4 +121,43 @@ fn a_server_that_says_it_is_ours_is_spared_the_zeros() {
         assert!(start.elapsed() < Duration::from_secs(5), "the zeros are waited for");
         thread::sleep(Duration::from_millis(5));
     }
+}
+
+/// The memory is not here, and the sum alone says that the chunk in the middle may be zeros: the server says that it is, and
+/// lies about the last one.
+#[test]
+fn zeros_that_a_server_of_ours_tells_of_are_not_asked_for() {
+    let (memory, asked) = served_beside(Here::Nothing, |taken, stream| {
+        let hello = taken.handshake.hello.as_ref().unwrap();
+        assert!(hello.acknowledge && hello.zeros);
+        stream.write_all(&FromServer::Serving.encode()).unwrap();
+        let told = vec![[u64::MAX - 4095, 4096], [CHUNK_BYTES, u64::MAX], [1, 0]];
+        stream.write_all(&FromServer::Zeros(told).encode()).unwrap();
+        let refused = (0..500).any(|_| {
+            thread::sleep(Duration::from_millis(10));
+            !taken.deliver(2 * CHUNK_BYTES - 4096, &[0; 4096])
+        });
+        let mut data = (0..LEN).step_by(4096).filter(|offset| offset / CHUNK_BYTES != 1);
+        refused && data.all(|offset| taken.deliver(offset, &page_at(offset)))
+    });
+    assert!(asked.recv_timeout(Duration::from_secs(20)).unwrap(), "other stretches are registered");
+    for offset in (0..LEN).step_by(4096 * 5) {
+        assert_eq!(byte(&memory, offset), page_at(offset)[0], "{offset:#x}");
+    }
+    let start = Instant::now();
+    while memory.completeness() != Some(true) {
+        assert!(start.elapsed() < Duration::from_secs(5), "the zeros are waited for");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Who tells of zeros without being asked, or before it serves, is no server.
+#[test]
+fn zeros_that_come_before_the_server_serves_are_no_message() {
+    let (memory, ended) = served_beside(Here::Nothing, |_, stream| {
+        stream.write_all(&FromServer::Zeros(vec![[0, LEN]]).encode()).unwrap();
+        io::Read::read(stream, &mut [0; 64]).is_ok_and(|read| read == 0)
+    });
+    assert!(ended.recv_timeout(Duration::from_secs(10)).unwrap(), "it is not hung up on");
+    assert_eq!(memory.completeness(), Some(false));
 }

@@ -14,13 +14,14 @@ use super::{Error, Options};
 use crate::memory::GuestRam;
 
 /// The bytes of the first message. Every region is told whole: what of it is not to be delivered is not registered, and
-/// who delivers there all the same is answered ENOENT. With `wants_to_know`, a server of ours says that it is one.
+/// who delivers there all the same is answered ENOENT. With the first of `wants`, a server of ours says that it is one, and
+/// with the second as well, where there are zeros.
 pub(super) fn handshake(
     ram: &GuestRam,
     placement: &[Region],
     options: &Options,
     tracks_writes: bool,
-    wants_to_know: bool,
+    wants: (bool, bool),
 ) -> Result<Vec<u8>, Error> {
     let mappings = ram.iter().zip(placement).map(|(mapped, region)| Mapping {
         address: mapped.host_address() as u64,
@@ -35,7 +36,8 @@ pub(super) fn handshake(
         prefetch: options.prefetch && !options.record,
         record: options.record,
         write_protect: (options.record && !tracks_writes).then_some(false),
-        acknowledge: wants_to_know,
+        acknowledge: wants.0,
+        zeros: wants.0 && wants.1,
     };
     Handshake { mappings: mappings.collect(), hello: Some(hello) }.encode().map_err(Error::Handshake)
 }

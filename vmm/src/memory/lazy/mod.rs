@@ -43,7 +43,7 @@ use crate::sys::uffd::{Faults, Uffd};
 use pages::Pages;
 
 pub use zeros::Here;
-pub(super) use zeros::zeros;
+pub(super) use zeros::{Unproven, zeros};
 
 /// Why memory cannot be delivered.
 #[derive(Debug, thiserror::Error)]
@@ -212,20 +212,21 @@ pub struct Lazy {
 impl Lazy {
     /// Hands `ram`, whose regions are registered with `uffd` and lie in the memory file as `placement` says, over to
     /// `server`, and watches over it from here on. `zeros` is what of each region is registered, and need not be once the
-    /// server is known to be one of ours.
+    /// server is known to be one of ours; `unproven`, what need not be if it says so.
     pub(super) fn start(
         ram: GuestRam,
         placement: Vec<Region>,
         uffd: Arc<Uffd>,
-        zeros: Vec<Vec<Range<usize>>>,
+        (zeros, unproven): (Vec<Vec<Range<usize>>>, Unproven),
         server: Server,
         options: &Options,
     ) -> Result<Self, Error> {
         let stop = Arc::new(Signal::new()?);
         let loss = Arc::new(Loss { lost: OnceLock::new(), told: Signal::new()? });
         let (tracks, is_foreign) = (uffd.tracks_writes(), server.may_be_foreign());
-        let handshake = handover::handshake(&ram, &placement, options, tracks, is_foreign)?;
-        let pages = Arc::new(Pages::new(ram, placement, uffd, loss, zeros)?);
+        let handshake =
+            handover::handshake(&ram, &placement, options, tracks, (is_foreign, !unproven.is_empty()))?;
+        let pages = Arc::new(Pages::new(ram, placement, uffd, loss, (zeros, unproven))?);
         match handover::hand_over(&server.stream, &handshake, pages.uffd()) {
             // It has hung up already, as it does on one VM too many: the watch finds that out, and looks for another.
             Err(error) if is_hung_up(&error) && server.path.is_some() => {}

@@ -11,7 +11,7 @@ use rustix::fs::{MemfdFlags, memfd_create};
 use snapshot_format::pages::Region;
 use vm_memory::{GuestMemoryBackend, GuestMemoryRegion};
 
-use super::{Cause, Error, Loss, Lost};
+use super::{Cause, Error, Loss, Lost, Unproven};
 use crate::memory::{GuestRam, OwnRun};
 use crate::sys::bus_error;
 use crate::sys::pagemap::PageMap;
@@ -35,6 +35,8 @@ pub(super) struct Pages {
     probed: Mutex<Vec<OwnRun>>,
     /// What of each region is zeros that are delivered nevertheless, until the server is known to be one of ours.
     zeros: Mutex<Vec<Vec<Range<usize>>>>,
+    /// What may be zeros as well, if such a server says so.
+    unproven: Mutex<Unproven>,
     /// Held by whoever must not lose the memory just now: see [`Self::keep`].
     kept: Mutex<()>,
 }
@@ -45,14 +47,14 @@ impl Pages {
         placement: Vec<Region>,
         uffd: Arc<Uffd>,
         loss: Arc<Loss>,
-        zeros: Vec<Vec<Range<usize>>>,
+        (zeros, unproven): (Vec<Vec<Range<usize>>>, Unproven),
     ) -> Result<Self, Error> {
         let nothing = memfd_create("nothing", MemfdFlags::CLOEXEC).map_err(|e| Error::Watch(e.into()))?;
         let map = PageMap::open().map_err(Error::Watch)?;
         let (complete, probed) = (AtomicBool::new(false), Mutex::default());
         let (nothing, kept) = (nothing.into(), Mutex::default());
-        let zeros = Mutex::new(zeros);
-        Ok(Self { ram, placement, uffd, map, nothing, complete, loss, probed, zeros, kept })
+        let (zeros, unproven) = (Mutex::new(zeros), Mutex::new(unproven));
+        Ok(Self { ram, placement, uffd, map, nothing, complete, loss, probed, zeros, unproven, kept })
     }
 
     pub(super) fn uffd(&self) -> &Uffd {
@@ -71,6 +73,14 @@ impl Pages {
     /// that. Those that were delivered already stay.
     pub(super) fn keep_zeros(&self) -> io::Result<()> {
         let zeros = std::mem::take(&mut *self.zeros.lock().unwrap_or_else(PoisonError::into_inner));
+        self.ram.iter().zip(zeros).try_for_each(|(mapped, zeros)| mapped.keep_zeros(&zeros))
+    }
+
+    /// The same for stretches of the memory file of which the server says that they are zero, and the image that they may be. It
+    /// could deliver zeros there as well: it is believed no more by this.
+    pub(super) fn keep_told_zeros(&self, told: &[[u64; 2]]) -> io::Result<()> {
+        let mut unproven = self.unproven.lock().unwrap_or_else(PoisonError::into_inner);
+        let zeros = unproven.told(&self.placement, told);
         self.ram.iter().zip(zeros).try_for_each(|(mapped, zeros)| mapped.keep_zeros(&zeros))
     }
 

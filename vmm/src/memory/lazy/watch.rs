@@ -57,6 +57,7 @@ pub(super) fn start(
         stream: Some(stream),
         said: Vec::new(),
         says_complete: false,
+        serves: false,
         since: now,
         gone: None,
         next_probe: now + FIRST_PROBE,
@@ -100,6 +101,8 @@ struct Watch {
     /// A line of which the end is missing.
     said: Vec<u8>,
     says_complete: bool,
+    /// It has said that it serves.
+    serves: bool,
     /// When this server was given the memory.
     since: Instant,
     /// When the last server that was seen to deliver went, until the next one is, or stays while no thread waits.
@@ -283,7 +286,16 @@ impl Watch {
 
     fn told(&mut self, message: FromServer) -> Option<End> {
         match message {
+            FromServer::Zeros(told) if self.serves => {
+                if let Err(error) = self.pages.keep_told_zeros(&told) {
+                    tracing::debug!(%error, "the image's zeros are left to the page server");
+                }
+                None
+            }
+            // Only after it has said that it serves, and so what it knows.
+            FromServer::Zeros(_) => self.gone("it has said what is no message"),
             FromServer::Serving => {
+                self.serves = true;
                 // They are delivered as well, only later.
                 if let Err(error) = self.pages.keep_zeros() {
                     tracing::debug!(%error, "the image's zeros are left to the page server");
@@ -307,6 +319,7 @@ impl Watch {
         self.stream = None;
         self.said.clear();
         self.says_complete = false;
+        self.serves = false;
         let Some(path) = &self.path else { return Some(self.lost(Cause::Gone)) };
         if self.pages.lost(Cause::Gone).is_none() {
             return Some(End::Complete);

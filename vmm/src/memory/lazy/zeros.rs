@@ -3,6 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use snapshot_format::handoff::MAX_ZEROS;
 use snapshot_format::pages::pack::{Coding, FRAME_BYTES, PackIndex};
 use snapshot_format::pages::{CHUNK_BYTES, Region};
 
@@ -73,6 +74,53 @@ pub(in crate::memory) fn zeros(
     let mut zeros = vec![Vec::new(); placement.len()];
     found.into_iter().for_each(|(number, range)| zeros[number].push(range));
     zeros
+}
+
+/// What may be zeros, and is not known to be, because the memory is not here: a server that has it may say so.
+#[derive(Debug, Default)]
+pub(in crate::memory) struct Unproven {
+    /// Of each region: the parts that lie in chunks whose sum is 0, as bytes of the memory file.
+    stretches: Vec<Vec<Range<u64>>>,
+    /// How many stretches a server may still name, and how many may come of them: the sums divide them further.
+    room: (usize, usize),
+}
+
+impl Unproven {
+    pub(in crate::memory) fn new(placement: &[Region], chunk_sums: &[u64], here: &Here) -> Self {
+        let Here::Nothing = here else { return Self::default() };
+        let stretches = placement.iter().map(|region| without_sums(region, chunk_sums)).collect();
+        Self { stretches, room: (MAX_ZEROS, MOST) }
+    }
+
+    /// Whether there is anything to be told.
+    pub(super) fn is_empty(&self) -> bool {
+        self.stretches.iter().all(Vec::is_empty)
+    }
+
+    /// Which bytes of each region are zero, if a server is right that these stretches of the memory file are, each an offset
+    /// and a length: whole chunks of them only, and where the sum says so as well. What lies nowhere is ignored.
+    pub(super) fn told(&mut self, placement: &[Region], told: &[[u64; 2]]) -> Vec<Vec<Range<usize>>> {
+        let mut zeros = vec![Vec::new(); placement.len()];
+        let told = &told[..told.len().min(self.room.0)];
+        self.room.0 -= told.len();
+        for &[offset, len] in told {
+            let Some(start) = offset.checked_next_multiple_of(CHUNK_BYTES) else { continue };
+            let end = offset.saturating_add(len);
+            for ((region, stretches), zeros) in placement.iter().zip(&self.stretches).zip(&mut zeros) {
+                let first = region.offset().get();
+                for stretch in stretches {
+                    // A stretch that ends within a chunk ends with its region.
+                    let end = if end >= stretch.end { stretch.end } else { end - end % CHUNK_BYTES };
+                    let start = start.max(stretch.start);
+                    if start < end && self.room.1 > 0 {
+                        self.room.1 -= 1;
+                        zeros.push((start - first) as usize..(end - first) as usize);
+                    }
+                }
+            }
+        }
+        zeros
+    }
 }
 
 /// The parts of a region, as bytes of the memory file, that lie in chunks whose sum is 0.

@@ -104,3 +104,48 @@ fn a_pack_knows_its_frames_of_zeros() {
     // Frames of 64 KiB: one in the second chunk, one in the last.
     assert_eq!(found(&[0; 7], &pack(&[3 * 16, 13 * 16 - 1])), [vec![(0, 2), (4, 7)], vec![(0, 5)]]);
 }
+
+fn told(sums: &[u64; 7], told: &[[u64; 2]]) -> [Vec<(usize, usize)>; 2] {
+    let zeros = Unproven::new(&placement(), sums, &Here::Nothing).told(&placement(), told);
+    [mib(&zeros[0]), mib(&zeros[1])]
+}
+
+#[test]
+fn a_server_may_say_what_is_zero_where_the_sums_allow_it() {
+    let none = [0; 7];
+    assert_eq!(told(&none, &[[0, FILE]]), [vec![(0, 7)], vec![(0, 6)]]);
+    assert_eq!(told(&none, &[]), NONE);
+    assert_eq!(told(&[0, 5, 0, 0, 0, 7, 0], &[[0, FILE]]), [vec![(0, 2), (4, 7)], vec![(0, 3), (5, 6)]]);
+    // Whole chunks only; the last one is shorter.
+    assert_eq!(told(&none, &[[MIB, 4 * MIB]]), [vec![(2, 4)], vec![]]);
+    assert_eq!(told(&none, &[[2 * MIB + 4096, FILE]]), [vec![(4, 7)], vec![(0, 6)]]);
+    assert_eq!(told(&none, &[[12 * MIB, MIB]]), [vec![], vec![(5, 6)]]);
+    // In the chunk that both regions have a part of.
+    assert_eq!(told(&none, &[[6 * MIB, 2 * MIB]]), [vec![(6, 7)], vec![(0, 1)]]);
+    let here = file(&[0]);
+    assert!(Unproven::new(&placement(), &none, &here).is_empty(), "it is known from the file");
+}
+
+#[test]
+fn what_a_server_makes_up_comes_to_nothing() {
+    let none = [0; 7];
+    for bad in [
+        [u64::MAX, u64::MAX],
+        [u64::MAX - CHUNK_BYTES, u64::MAX],
+        [FILE + MIB, 5],
+        [0, 0],
+        [2 * MIB, CHUNK_BYTES - 1],
+        [1 << 63, 1 << 63],
+    ] {
+        assert_eq!(told(&none, &[bad]), NONE, "{bad:x?}");
+    }
+    assert_eq!(told(&[1; 7], &[[0, u64::MAX]]), NONE);
+    assert_eq!(told(&none, &[[0, u64::MAX]]), [vec![(0, 7)], vec![(0, 6)]]);
+    // Not for ever.
+    let mut unproven = Unproven::new(&placement(), &none, &Here::Nothing);
+    let all: usize = (0..1000).flat_map(|_| unproven.told(&placement(), &[[0, FILE]])).map(|z| z.len()).sum();
+    assert_eq!(all, MOST);
+    let mut unproven = Unproven::new(&placement(), &none, &Here::Nothing);
+    unproven.told(&placement(), &[[1, 0]; MAX_ZEROS]);
+    assert!(unproven.told(&placement(), &[[0, FILE]]).iter().all(Vec::is_empty), "one too many is ignored");
+}
