@@ -19,6 +19,7 @@ pub(crate) struct Cli {
 }
 
 #[derive(Debug, Subcommand)]
+#[expect(clippy::large_enum_variant, reason = "there is one of these in a process")]
 pub(super) enum Command {
     /// Serve images to Rekindle's and Firecracker's VMMs until told to end
     Serve(ServeArgs),

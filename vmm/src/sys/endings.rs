@@ -153,13 +153,20 @@ extern "C" fn on_continue(_signal: c_int, _info: *mut siginfo_t, _context: *mut 
 
 /// A handler that returns leaves it as it was: the thread may be between a call and the look at its errno.
 fn errno() -> c_int {
+    let location = errno_location();
     // SAFETY: the location is this thread's own, and lives as long as the thread.
-    unsafe { *libc::__errno_location() }
+    unsafe { *location }
 }
 
 fn set_errno(errno: c_int) {
+    let location = errno_location();
     // SAFETY: as in `errno`; nothing refers to it.
-    unsafe { *libc::__errno_location() = errno };
+    unsafe { *location = errno };
+}
+
+fn errno_location() -> *mut c_int {
+    // SAFETY: takes nothing, cannot fail, and is async-signal-safe.
+    unsafe { libc::__errno_location() }
 }
 
 /// Sets the terminal up, if there are settings and it is ours to set up: in the background it is the foreground's.

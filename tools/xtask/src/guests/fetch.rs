@@ -155,7 +155,7 @@ fn keep(
         let places = [format!("boot/{name}-{release}"), format!("usr/lib/modules/{release}/{name}")];
         let places = places.map(|place| unpacked.join(place));
         let from = places.iter().find(|path| path.exists()).unwrap_or(&places[0]);
-        fs::copy(&from, into.join(name)).with_context(|| format!("cannot copy {}", from.display()))?;
+        fs::copy(from, into.join(name)).with_context(|| format!("cannot copy {}", from.display()))?;
     }
     fs::create_dir_all(into.join("modules")).context("cannot create the directory of modules")?;
     for module in &modules {
