@@ -12,6 +12,10 @@ use super::modules::{self, Tree};
 use crate::debian::archive::Archive;
 use crate::process;
 
+#[cfg(test)]
+#[path = "fetch_test.rs"]
+mod fetch_test;
+
 /// Every module that the lab loads or that a guest script may ask for. Dependencies follow by themselves.
 pub(super) const WANTED: [&str; 22] = [
     // KVM in the labs, and the devices they are reached by.
@@ -117,25 +121,6 @@ fn newest(archive: &Archive, guest: &Guest) -> Result<(String, String)> {
 fn kernel_package(depends: &str) -> Option<String> {
     let mut names = depends.split(',').filter_map(|one| one.split_whitespace().next());
     names.find(|name| name.starts_with("linux-image-")).map(str::to_owned)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_kernel_in_one_package_and_one_in_four_are_found() {
-        let old = "linux-image-6.12.117+deb13-amd64 (= 6.12.117-1)";
-        assert_eq!(kernel_package(old).as_deref(), Some("linux-image-6.12.117+deb13-amd64"));
-        let new = "linux-base-amd64 (= 7.3.4-1), linux-image-7.3.4-amd64 (= 7.3.4-1), linux-modules-amd64 (= 7.3.4-1)";
-        assert_eq!(kernel_package(new).as_deref(), Some("linux-image-7.3.4-amd64"));
-        assert_eq!(kernel_package("linux-base-amd64"), None);
-        let of_image = "dracut | initramfs-tools (>= 0.120), linux-base-7.3.4-amd64 (= 7.3.4-1), \
-                        linux-binary-7.3.4-amd64 (= 7.3.4-1), linux-modules-7.3.4-amd64 (= 7.3.4-1)";
-        let parts = ["linux-base-7.3.4-amd64", "linux-binary-7.3.4-amd64", "linux-modules-7.3.4-amd64"];
-        assert_eq!(parts_among(of_image, "7.3.4-amd64"), parts);
-        assert_eq!(parts_among("kmod, linux-base (>= 4.3~), initramfs-tools", "6.1.0-50-amd64"), [""; 0]);
-    }
 }
 
 /// Copies the image, the configuration and the wanted modules from `unpacked` to `into`.
