@@ -12,7 +12,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
 use rustix::net::sockopt;
@@ -160,13 +160,13 @@ pub fn run(
     endpoints.iter().for_each(tell);
     let mut retired: Vec<Retired> = Vec::new();
     loop {
-        shared.take_rest(&mut retired);
-        match wait(&endpoints, signals, &shared)? {
+        let all_taken = shared.take_rest(&mut retired)?;
+        match wait(&endpoints, signals, &shared, all_taken)? {
             Happened::End => break,
             Happened::Reload => {
                 let removed = reload(&mut endpoints);
                 shared.watch(&endpoints);
-                retired.extend(give_up(removed)?);
+                retired.extend(give_up(removed));
             }
             Happened::Connected => {
                 for endpoint in &endpoints {
@@ -178,7 +178,7 @@ pub fn run(
     notify.stopping();
     shared.ending.store(true, Ordering::SeqCst);
     // Whoever connects from here on is told so by the system, and may find the next server there.
-    retired.extend(give_up(endpoints)?);
+    retired.extend(give_up(endpoints));
     rustix::io::write(&shared.stop, &1_u64.to_ne_bytes()).map_err(|errno| Error::SetUp(errno.into()))?;
     shared.wait_for_sessions(drain, signals, retired)
 }
@@ -187,14 +187,14 @@ fn tell(endpoint: &Endpoint) {
     tracing::info!(images = endpoint.images().len(), "listening on `{}`", endpoint.path().display());
 }
 
-fn give_up(endpoints: Vec<Endpoint>) -> Result<Vec<Retired>, Error> {
+fn give_up(endpoints: Vec<Endpoint>) -> Vec<Retired> {
     let give_up = |endpoint: Endpoint| {
         let path = endpoint.path().to_owned();
-        let retired = endpoint.retire().map_err(Error::SetUp)?;
+        let retired = endpoint.retire();
         tracing::info!("not listening on `{}` any more", path.display());
-        Ok(retired)
+        retired
     };
-    endpoints.into_iter().filter_map(|endpoint| give_up(endpoint).transpose()).collect()
+    endpoints.into_iter().filter_map(give_up).collect()
 }
 
 /// What a server wakes for.
@@ -207,8 +207,15 @@ enum Happened {
     Connected,
 }
 
-/// Waits for a signal, or for a connection that there is room for.
-fn wait(endpoints: &[Endpoint], signals: &mut Signals, shared: &Shared) -> Result<Happened, Error> {
+/// Waits for a signal, or for a connection that there is room for; a moment only unless `all_taken`, because a descriptor
+/// that is closed wakes no poll.
+fn wait(
+    endpoints: &[Endpoint],
+    signals: &mut Signals,
+    shared: &Shared,
+    all_taken: bool,
+) -> Result<Happened, Error> {
+    const MOMENT: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
     loop {
         let mut watched =
             vec![PollFd::new(&signals.end, PollFlags::IN), PollFd::new(&shared.room, PollFlags::IN)];
@@ -217,7 +224,7 @@ fn wait(endpoints: &[Endpoint], signals: &mut Signals, shared: &Shared) -> Resul
         if shared.has_room() {
             watched.extend(endpoints.iter().map(|at| PollFd::new(at.listener(), PollFlags::IN)));
         }
-        match poll(&mut watched, None) {
+        match poll(&mut watched, (!all_taken).then_some(&MOMENT)) {
             Err(Errno::INTR) => continue,
             polled => polled.map_err(|errno| Error::Wait(errno.into()))?,
         };
@@ -232,7 +239,7 @@ fn wait(endpoints: &[Endpoint], signals: &mut Signals, shared: &Shared) -> Resul
         if happened[1] {
             let _ = rustix::io::read(&shared.room, &mut [0; 8]);
         }
-        if happened[1..].contains(&true) {
+        if happened[1..].contains(&true) || !all_taken {
             return Ok(Happened::Connected);
         }
     }
@@ -265,15 +272,17 @@ impl Shared {
     }
 
     /// Takes those who had connected to sockets that were given up, as far as there is room; forgets the sockets that
-    /// have none left.
-    fn take_rest(self: &Arc<Self>, retired: &mut Vec<Retired>) {
+    /// have none left. False where the system lacks what taking one needs.
+    fn take_rest(self: &Arc<Self>, retired: &mut Vec<Retired>) -> Result<bool, Error> {
         while self.has_room() {
-            let Some(last) = retired.last() else { return };
+            let Some(last) = retired.last() else { break };
             match last.next() {
-                Some((stream, images)) => self.start(stream, images),
-                None => drop(retired.pop()),
+                Ok(Some((stream, images))) => self.start(stream, images),
+                Ok(None) => drop(retired.pop()),
+                Err(error) => return self.passing(error).map(|()| false),
             }
         }
+        Ok(true)
     }
 
     /// Serves a connection on a thread of its own.
@@ -394,20 +403,30 @@ impl Shared {
     ) -> Result<(), Error> {
         /// How often a second signal is looked for.
         const LOOK: Duration = Duration::from_millis(100);
+        /// How long a descriptor is waited for once no session is left to free one: as long as one that asks for the metrics
+        /// may keep its own.
+        const LACK: Duration = Duration::from_secs(2);
+        let mut lacking: Option<Instant> = None;
         let start = Instant::now();
         // None that the clock knows is none at all.
         let deadline = start.checked_add(limit);
         loop {
-            self.take_rest(&mut retired);
+            let all_taken = self.take_rest(&mut retired)?;
             let guard = self.ended.0.lock().unwrap_or_else(PoisonError::into_inner);
             let left = self.sessions.load(Ordering::SeqCst);
-            if left == 0 && retired.is_empty() {
+            lacking = (left == 0 && !all_taken).then(|| lacking.unwrap_or_else(Instant::now));
+            let is_hopeless = lacking.is_some_and(|since| since.elapsed() >= LACK);
+            if is_hopeless {
+                tracing::warn!("no descriptor is left to look whether another VM has connected");
+            }
+            if left == 0 && (retired.is_empty() || is_hopeless) {
                 return self.verdict();
             }
             let is_late = deadline.is_some_and(|deadline| Instant::now() >= deadline);
             if is_late || signals.end.take() {
                 drop(guard);
-                let waiting = retired.iter().flat_map(|retired| std::iter::from_fn(|| retired.next()));
+                let waiting =
+                    retired.iter().flat_map(|retired| std::iter::from_fn(|| retired.next().ok().flatten()));
                 let waiting = waiting.map(|(stream, _)| self.turn_away(stream)).count();
                 if let Some(trace) = &self.options.trace {
                     trace.flush();
