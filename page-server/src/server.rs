@@ -81,26 +81,41 @@ struct Losses {
 #[derive(Debug)]
 pub struct Signals {
     end: EndSignals,
-    reload: Option<EndSignals>,
+    /// SIGHUP, by itself: a terminal that goes may send it twice, and the second must not cut the drain short.
+    hang_up: Option<EndSignals>,
+    /// What SIGHUP asks for: to read the list again, or to end.
+    reloads: bool,
 }
 
 impl Signals {
-    /// Call in the first thread before any other is started.
+    /// SIGTERM and SIGINT, and SIGHUP unless the process has inherited that it is ignored. Call in the first thread before
+    /// any other is started.
     ///
     /// # Errors
     /// The system has no descriptor for it.
     pub fn watch() -> Result<Self, Error> {
         let end = EndSignals::watch().map_err(Error::SetUp)?;
-        Ok(Self { end, reload: None })
+        let hang_up = EndSignals::watch_hang_ups_unless_ignored().map_err(Error::SetUp)?;
+        Ok(Self { end, hang_up, reloads: false })
     }
 
-    /// SIGHUP as well, which asks for the list of what is served to be read again. Call as [`Self::watch`].
+    /// SIGTERM and SIGINT; and SIGHUP, which asks for the list of what is served to be read again. Call as [`Self::watch`].
     ///
     /// # Errors
     /// The system has no descriptor for it.
-    pub fn with_reload(self) -> Result<Self, Error> {
-        let reload = EndSignals::watch_hang_ups().map_err(Error::SetUp)?;
-        Ok(Self { reload: Some(reload), ..self })
+    pub fn watch_with_reload() -> Result<Self, Error> {
+        let end = EndSignals::watch().map_err(Error::SetUp)?;
+        let hang_up = EndSignals::watch_hang_ups().map_err(Error::SetUp)?;
+        Ok(Self { end, hang_up: Some(hang_up), reloads: true })
+    }
+
+    /// What has been asked for since the last time.
+    fn take(&mut self) -> Option<Happened> {
+        if self.end.take() {
+            return Some(Happened::End);
+        }
+        let hung_up = self.hang_up.as_mut().is_some_and(EndSignals::take);
+        hung_up.then_some(if self.reloads { Happened::Reload } else { Happened::End })
     }
 }
 
@@ -127,8 +142,8 @@ struct Shared {
 /// Changes what is served, as whatever lists it says by now; gives the endpoints that are not wanted any more.
 pub type Reload<'a> = dyn FnMut(&mut Vec<Endpoint>) -> Vec<Endpoint> + 'a;
 
-/// Serves what is at each of `endpoints` to whoever connects there, until a signal comes; then drains. SIGHUP, if it is
-/// watched, has `reload` called.
+/// Serves what is at each of `endpoints` to whoever connects there, until a signal comes; then drains. SIGHUP has
+/// `reload` called if `signals` say so.
 ///
 /// # Errors
 /// Connections cannot be waited for, draining took too long, or a page was lost meanwhile.
@@ -198,6 +213,7 @@ fn give_up(endpoints: Vec<Endpoint>) -> Vec<Retired> {
 }
 
 /// What a server wakes for.
+#[derive(Debug, PartialEq, Eq)]
 enum Happened {
     /// It is to end.
     End,
@@ -219,8 +235,8 @@ fn wait(
     loop {
         let mut watched =
             vec![PollFd::new(&signals.end, PollFlags::IN), PollFd::new(&shared.room, PollFlags::IN)];
-        let reload = signals.reload.as_ref();
-        watched.extend(reload.map(|reload| PollFd::new(reload, PollFlags::IN)));
+        let hang_up = signals.hang_up.as_ref();
+        watched.extend(hang_up.map(|hang_up| PollFd::new(hang_up, PollFlags::IN)));
         if shared.has_room() {
             watched.extend(endpoints.iter().map(|at| PollFd::new(at.listener(), PollFlags::IN)));
         }
@@ -230,11 +246,8 @@ fn wait(
         };
         let happened: Vec<bool> = watched.iter().map(|watched| !watched.revents().is_empty()).collect();
         drop(watched);
-        if happened[0] && signals.end.take() {
-            return Ok(Happened::End);
-        }
-        if signals.reload.as_mut().is_some_and(EndSignals::take) {
-            return Ok(Happened::Reload);
+        if let Some(asked) = signals.take() {
+            return Ok(asked);
         }
         if happened[1] {
             let _ = rustix::io::read(&shared.room, &mut [0; 8]);
