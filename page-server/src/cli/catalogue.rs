@@ -5,9 +5,7 @@
 mod catalogue_test;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 use std::io;
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -16,6 +14,8 @@ use page_server::access::Access;
 use page_server::endpoint::Endpoint;
 use page_server::image::{self, Identity, Served};
 use page_server::socket::Socket;
+
+use super::list::{self, Entry};
 
 /// A socket, and the image that is served there; without one, all those that are not bound to a socket are.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -105,13 +105,10 @@ impl Catalogue {
     fn plan(&self) -> Result<Plan> {
         let (mut places, mut images) = (self.places.clone(), self.images.clone());
         if let Some(file) = &self.file {
-            let text =
-                fs::read(file).with_context(|| format!("cannot read the list `{}`", file.display()))?;
-            for line in text.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii) {
-                match entry(line) {
-                    Some(Entry::Image(image)) => images.push(image),
-                    Some(Entry::Place(place)) => places.push(place),
-                    None => {}
+            for entry in list::read(file)? {
+                match entry {
+                    Entry::Image(image) => images.push(image),
+                    Entry::Place(place) => places.push(place),
                 }
             }
         }
@@ -164,26 +161,5 @@ impl Catalogue {
 
     fn listen(&self, socket: &Path, images: &[PathBuf]) -> Result<Endpoint> {
         Ok(Endpoint::new(Socket::bind_for(socket, self.access)?, self.opened(images)))
-    }
-}
-
-/// A line of a list.
-#[derive(Debug, PartialEq, Eq)]
-enum Entry {
-    Image(PathBuf),
-    Place(Place),
-}
-
-/// What a line says; nothing if it is empty, or a remark.
-fn entry(line: &[u8]) -> Option<Entry> {
-    if line.is_empty() || line.starts_with(b"#") {
-        return None;
-    }
-    let path = |bytes: &[u8]| PathBuf::from(std::ffi::OsStr::from_bytes(bytes));
-    match line.iter().position(|byte| *byte == b'=') {
-        Some(at) => {
-            Some(Entry::Place(Place { socket: path(&line[..at]), image: Some(path(&line[at + 1..])) }))
-        }
-        None => Some(Entry::Image(path(line))),
     }
 }

@@ -1,4 +1,5 @@
-use std::fs::File;
+use std::fs::{self, File};
+use std::os::unix::ffi::OsStrExt;
 
 use tempfile::TempDir;
 
@@ -29,16 +30,6 @@ fn told(endpoints: &[Endpoint]) -> Vec<(String, Vec<u64>)> {
 
 fn is(told: &[(String, Vec<u64>)], wanted: &[(&str, &[u64])]) -> bool {
     told.iter().map(|(name, lengths)| (name.as_str(), lengths.as_slice())).eq(wanted.iter().copied())
-}
-
-#[test]
-fn a_line_is_an_image_or_a_socket_with_one_or_nothing() {
-    let of = |socket: &str, image: &str| {
-        Some(Entry::Place(Place { socket: socket.into(), image: Some(image.into()) }))
-    };
-    assert_eq!(entry(b"/images/a"), Some(Entry::Image("/images/a".into())));
-    assert_eq!(entry(b"/run/a.sock=/images/a+diff"), of("/run/a.sock", "/images/a+diff"));
-    assert_eq!((entry(b""), entry(b"# /images/a")), (None, None));
 }
 
 #[test]
