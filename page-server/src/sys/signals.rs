@@ -75,6 +75,14 @@ fn is_ignored(signal: libc::c_int) -> bool {
     asked == 0 && action.sa_sigaction == libc::SIG_IGN
 }
 
+/// Lets a write beyond the process's file size limit fail with EFBIG instead of ending the process (SIGXFSZ,
+/// setrlimit(2)): VMs must outlive a trace or a log that cannot be written.
+pub(crate) fn survive_file_size_limit() -> io::Result<()> {
+    // SAFETY: ignoring a signal installs no code.
+    let before = unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
+    if before == libc::SIG_ERR { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
 /// Keeps every signal from the calling thread: they are for the first one.
 pub(crate) fn block_all() {
     let mut set = MaybeUninit::<libc::sigset_t>::uninit();
@@ -87,6 +95,14 @@ pub(crate) fn block_all() {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_file_size_limit_ends_no_process() {
+        survive_file_size_limit().unwrap();
+        assert!(is_ignored(libc::SIGXFSZ));
+        // SAFETY: a signal that there is, and which is ignored.
+        assert_eq!(unsafe { libc::raise(libc::SIGXFSZ) }, 0);
+    }
 
     #[test]
     fn a_hang_up_is_watched_unless_it_is_ignored() {
