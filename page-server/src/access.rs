@@ -56,8 +56,20 @@ impl Access {
 /// The number of a group: its own, or that of a name in `groups`, a file like /etc/group (group(5)).
 ///
 /// # Errors
-/// The file cannot be read, or has no such group.
+/// The file cannot be read, or has no such group; or its number is none that a file can be given.
 pub fn group(name: &str, groups: &Path) -> io::Result<u32> {
+    /// To chown(2), -1 says that the group stays as it is.
+    const UNCHANGED: u32 = u32::MAX;
+    match number(name, groups)? {
+        UNCHANGED => {
+            let why = format!("{UNCHANGED} is the number of no group: chown(2) leaves a file as it is");
+            Err(io::Error::new(io::ErrorKind::InvalidInput, why))
+        }
+        number => Ok(number),
+    }
+}
+
+fn number(name: &str, groups: &Path) -> io::Result<u32> {
     if let Ok(number) = name.parse() {
         return Ok(number);
     }

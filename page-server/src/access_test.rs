@@ -20,10 +20,14 @@ fn a_socket_is_made_for_whoever_may_connect() {
 fn a_group_has_a_number_or_a_name() {
     let dir = tempfile::tempdir().unwrap();
     let groups = dir.path().join("group");
-    std::fs::write(&groups, "root:x:0:\nkvm:x:104:me,you\nbroken\nodd:x:no:\n").unwrap();
+    std::fs::write(&groups, "root:x:0:\nkvm:x:104:me,you\nbroken\nodd:x:no:\nall:x:4294967295:\n").unwrap();
     assert_eq!(group("kvm", &groups).unwrap(), 104);
     assert_eq!(group("1234", &groups).unwrap(), 1234);
     for none in ["me", "broken", "odd", ""] {
         assert_eq!(group(none, &groups).unwrap_err().kind(), io::ErrorKind::NotFound, "{none}");
+    }
+    for unchanged in ["4294967295", "all"] {
+        let error = group(unchanged, &groups).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidInput, "{unchanged}");
     }
 }

@@ -59,21 +59,20 @@ impl Endpoint {
 
     /// Takes no connection from here on, and gives the path up to whoever wants it. VMs that have connected already, and
     /// perhaps have handed their memory over, are still to be served: one of another make would wait for ever. Those that
-    /// wait at a service manager's socket, which stays, are the next server's.
-    ///
-    /// # Errors
-    /// The system has no descriptor left.
-    pub(crate) fn retire(self) -> io::Result<Option<Retired>> {
+    /// wait at a service manager's socket, which stays, are the next server's. Takes no descriptor: a server at its limit
+    /// drains as any other.
+    pub(crate) fn retire(self) -> Option<Retired> {
         let Self { socket, images } = self;
         if socket.is_passed() {
-            return Ok(None);
+            return None;
         }
-        let listener = socket.listener().try_clone()?;
         // The file first, so that whoever comes now finds no socket, or the next server's.
-        drop(socket);
+        let listener = socket.into_listener();
         // unix_stream_connect refuses from here on, and unix_accept still gives what is in the queue.
-        shutdown(&listener, Shutdown::Read)?;
-        Ok(Some(Retired { listener, images }))
+        if let Err(errno) = shutdown(&listener, Shutdown::Read) {
+            tracing::warn!(%errno, "a socket that is given up still takes connections");
+        }
+        Some(Retired { listener, images })
     }
 }
 
@@ -86,13 +85,19 @@ pub(crate) struct Retired {
 
 impl Retired {
     /// The next of them, if there is one left.
-    pub(crate) fn next(&self) -> Option<(UnixStream, Images)> {
+    ///
+    /// # Errors
+    /// The system lacks a descriptor, or memory, which says nothing of the queue: accept4(2) looks for the descriptor first.
+    pub(crate) fn next(&self) -> io::Result<Option<(UnixStream, Images)>> {
         loop {
             match self.listener.accept() {
-                Ok((stream, _)) => return Some((stream, Arc::clone(&self.images))),
-                Err(error) if Errno::from_io_error(&error) == Some(Errno::INTR) => {}
-                // EAGAIN or EINVAL: the queue is empty.
-                Err(_) => return None,
+                Ok((stream, _)) => return Ok(Some((stream, Arc::clone(&self.images)))),
+                Err(error) => match Errno::from_io_error(&error) {
+                    Some(Errno::INTR) => {}
+                    Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => return Err(error),
+                    // EAGAIN or EINVAL: the queue is empty.
+                    _ => return Ok(None),
+                },
             }
         }
     }

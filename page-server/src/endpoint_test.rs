@@ -1,4 +1,5 @@
 use std::io::{ErrorKind, Read};
+use std::os::fd::AsRawFd;
 
 use super::*;
 use crate::testing::Pattern;
@@ -15,11 +16,14 @@ fn who_has_connected_before_a_socket_was_given_up_is_still_taken() {
     let path = dir.path().join("pages");
     let first = endpoint(&path);
     let mut connected: Vec<UnixStream> = (0..3).map(|_| UnixStream::connect(&path).unwrap()).collect();
-    let retired = first.retire().unwrap().unwrap();
+    // At the limit of descriptors there is no other one to be had.
+    let descriptor = first.listener().as_raw_fd();
+    let retired = first.retire().unwrap();
+    assert_eq!(retired.listener.as_raw_fd(), descriptor);
     assert_eq!(UnixStream::connect(&path).unwrap_err().kind(), ErrorKind::NotFound);
     let second = endpoint(&path);
     let _theirs = UnixStream::connect(&path).unwrap();
-    let taken: Vec<_> = std::iter::from_fn(|| retired.next()).collect();
+    let taken: Vec<_> = std::iter::from_fn(|| retired.next().unwrap()).collect();
     assert_eq!(taken.len(), 3);
     assert_eq!(taken[0].1[0].source().len(), 4096);
     drop((taken, retired));

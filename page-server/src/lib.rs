@@ -29,3 +29,12 @@ mod sys;
 pub mod testing;
 mod times;
 pub mod trace;
+
+/// Lets writes beyond the process's file size limit fail instead of ending the process. Call once, before anything is
+/// written.
+///
+/// # Errors
+/// The system does not let the signal be ignored.
+pub fn survive_file_size_limit() -> std::io::Result<()> {
+    sys::signals::survive_file_size_limit()
+}

@@ -7,6 +7,9 @@ use clap::Parser;
 mod cli;
 
 fn main() -> ExitCode {
+    if let Err(error) = page_server::survive_file_size_limit() {
+        return cli::report(&anyhow::Error::from(error).context("cannot ignore SIGXFSZ"));
+    }
     let args = match cli::Cli::try_parse() {
         Ok(args) => args,
         // Help and version come out here as well, with code 0. A reader that has gone is no failure of ours.

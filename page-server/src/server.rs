@@ -12,7 +12,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
 use rustix::net::sockopt;
@@ -81,26 +81,41 @@ struct Losses {
 #[derive(Debug)]
 pub struct Signals {
     end: EndSignals,
-    reload: Option<EndSignals>,
+    /// SIGHUP, by itself: a terminal that goes may send it twice, and the second must not cut the drain short.
+    hang_up: Option<EndSignals>,
+    /// What SIGHUP asks for: to read the list again, or to end.
+    reloads: bool,
 }
 
 impl Signals {
-    /// Call in the first thread before any other is started.
+    /// SIGTERM and SIGINT, and SIGHUP unless the process has inherited that it is ignored. Call in the first thread before
+    /// any other is started.
     ///
     /// # Errors
     /// The system has no descriptor for it.
     pub fn watch() -> Result<Self, Error> {
         let end = EndSignals::watch().map_err(Error::SetUp)?;
-        Ok(Self { end, reload: None })
+        let hang_up = EndSignals::watch_hang_ups_unless_ignored().map_err(Error::SetUp)?;
+        Ok(Self { end, hang_up, reloads: false })
     }
 
-    /// SIGHUP as well, which asks for the list of what is served to be read again. Call as [`Self::watch`].
+    /// SIGTERM and SIGINT; and SIGHUP, which asks for the list of what is served to be read again. Call as [`Self::watch`].
     ///
     /// # Errors
     /// The system has no descriptor for it.
-    pub fn with_reload(self) -> Result<Self, Error> {
-        let reload = EndSignals::watch_hang_ups().map_err(Error::SetUp)?;
-        Ok(Self { reload: Some(reload), ..self })
+    pub fn watch_with_reload() -> Result<Self, Error> {
+        let end = EndSignals::watch().map_err(Error::SetUp)?;
+        let hang_up = EndSignals::watch_hang_ups().map_err(Error::SetUp)?;
+        Ok(Self { end, hang_up: Some(hang_up), reloads: true })
+    }
+
+    /// What has been asked for since the last time.
+    fn take(&mut self) -> Option<Happened> {
+        if self.end.take() {
+            return Some(Happened::End);
+        }
+        let hung_up = self.hang_up.as_mut().is_some_and(EndSignals::take);
+        hung_up.then_some(if self.reloads { Happened::Reload } else { Happened::End })
     }
 }
 
@@ -129,8 +144,8 @@ struct Shared {
 /// Changes what is served, as whatever lists it says by now; gives the endpoints that are not wanted any more.
 pub type Reload<'a> = dyn FnMut(&mut Vec<Endpoint>) -> Vec<Endpoint> + 'a;
 
-/// Serves what is at each of `endpoints` to whoever connects there, until a signal comes; then drains. SIGHUP, if it is
-/// watched, has `reload` called.
+/// Serves what is at each of `endpoints` to whoever connects there, until a signal comes; then drains. SIGHUP has
+/// `reload` called if `signals` say so.
 ///
 /// # Errors
 /// Connections cannot be waited for, draining took too long, or a page was lost meanwhile.
@@ -179,13 +194,13 @@ fn serve(
 ) -> Result<(), Error> {
     let mut retired: Vec<Retired> = Vec::new();
     loop {
-        shared.take_rest(&mut retired);
-        match wait(&endpoints, signals, shared)? {
+        let all_taken = shared.take_rest(&mut retired)?;
+        match wait(&endpoints, signals, shared, all_taken)? {
             Happened::End => break,
             Happened::Reload => {
                 let removed = reload(&mut endpoints);
                 shared.watch(&endpoints);
-                retired.extend(give_up(removed)?);
+                retired.extend(give_up(removed));
             }
             Happened::Connected => {
                 for endpoint in &endpoints {
@@ -197,7 +212,7 @@ fn serve(
     notify.stopping();
     shared.ending.store(true, Ordering::SeqCst);
     // Whoever connects from here on is told so by the system, and may find the next server there.
-    retired.extend(give_up(endpoints)?);
+    retired.extend(give_up(endpoints));
     rustix::io::write(&shared.stop, &1_u64.to_ne_bytes()).map_err(|errno| Error::SetUp(errno.into()))?;
     shared.wait_for_sessions(drain, signals, retired)
 }
@@ -206,17 +221,18 @@ fn tell(endpoint: &Endpoint) {
     tracing::info!(images = endpoint.images().len(), "listening on `{}`", endpoint.path().display());
 }
 
-fn give_up(endpoints: Vec<Endpoint>) -> Result<Vec<Retired>, Error> {
+fn give_up(endpoints: Vec<Endpoint>) -> Vec<Retired> {
     let give_up = |endpoint: Endpoint| {
         let path = endpoint.path().to_owned();
-        let retired = endpoint.retire().map_err(Error::SetUp)?;
+        let retired = endpoint.retire();
         tracing::info!("not listening on `{}` any more", path.display());
-        Ok(retired)
+        retired
     };
-    endpoints.into_iter().filter_map(|endpoint| give_up(endpoint).transpose()).collect()
+    endpoints.into_iter().filter_map(give_up).collect()
 }
 
 /// What a server wakes for.
+#[derive(Debug, PartialEq, Eq)]
 enum Happened {
     /// It is to end.
     End,
@@ -226,32 +242,36 @@ enum Happened {
     Connected,
 }
 
-/// Waits for a signal, or for a connection that there is room for.
-fn wait(endpoints: &[Endpoint], signals: &mut Signals, shared: &Shared) -> Result<Happened, Error> {
+/// Waits for a signal, or for a connection that there is room for; a moment only unless `all_taken`, because a descriptor
+/// that is closed wakes no poll.
+fn wait(
+    endpoints: &[Endpoint],
+    signals: &mut Signals,
+    shared: &Shared,
+    all_taken: bool,
+) -> Result<Happened, Error> {
+    const MOMENT: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
     loop {
         let mut watched =
             vec![PollFd::new(&signals.end, PollFlags::IN), PollFd::new(&shared.room, PollFlags::IN)];
-        let reload = signals.reload.as_ref();
-        watched.extend(reload.map(|reload| PollFd::new(reload, PollFlags::IN)));
+        let hang_up = signals.hang_up.as_ref();
+        watched.extend(hang_up.map(|hang_up| PollFd::new(hang_up, PollFlags::IN)));
         if shared.has_room() {
             watched.extend(endpoints.iter().map(|at| PollFd::new(at.listener(), PollFlags::IN)));
         }
-        match poll(&mut watched, None) {
+        match poll(&mut watched, (!all_taken).then_some(&MOMENT)) {
             Err(Errno::INTR) => continue,
             polled => polled.map_err(|errno| Error::Wait(errno.into()))?,
         };
         let happened: Vec<bool> = watched.iter().map(|watched| !watched.revents().is_empty()).collect();
         drop(watched);
-        if happened[0] && signals.end.take() {
-            return Ok(Happened::End);
-        }
-        if signals.reload.as_mut().is_some_and(EndSignals::take) {
-            return Ok(Happened::Reload);
+        if let Some(asked) = signals.take() {
+            return Ok(asked);
         }
         if happened[1] {
             let _ = rustix::io::read(&shared.room, &mut [0; 8]);
         }
-        if happened[1..].contains(&true) {
+        if happened[1..].contains(&true) || !all_taken {
             return Ok(Happened::Connected);
         }
     }
@@ -285,15 +305,17 @@ impl Shared {
     }
 
     /// Takes those who had connected to sockets that were given up, as far as there is room; forgets the sockets that
-    /// have none left.
-    fn take_rest(self: &Arc<Self>, retired: &mut Vec<Retired>) {
+    /// have none left. False where the system lacks what taking one needs.
+    fn take_rest(self: &Arc<Self>, retired: &mut Vec<Retired>) -> Result<bool, Error> {
         while self.has_room() {
-            let Some(last) = retired.last() else { return };
+            let Some(last) = retired.last() else { break };
             match last.next() {
-                Some((stream, images)) => self.start(stream, images),
-                None => drop(retired.pop()),
+                Ok(Some((stream, images))) => self.start(stream, images),
+                Ok(None) => drop(retired.pop()),
+                Err(error) => return self.passing(error).map(|()| false),
             }
         }
+        Ok(true)
     }
 
     /// Serves a connection on a thread of its own.
@@ -426,21 +448,31 @@ impl Shared {
         const LOOK: Duration = Duration::from_millis(100);
         /// How long those may take who have connected and are not served any more.
         const QUEUE: Duration = Duration::from_secs(5);
+        /// How long a descriptor is waited for once no session is left to free one: as long as one that asks for the metrics
+        /// may keep its own.
+        const LACK: Duration = Duration::from_secs(2);
+        let mut lacking: Option<Instant> = None;
         let start = Instant::now();
         // None that the clock knows is none at all.
         let deadline = start.checked_add(limit);
         loop {
-            self.take_rest(&mut retired);
+            let all_taken = self.take_rest(&mut retired)?;
             let guard = self.ended.0.lock().unwrap_or_else(PoisonError::into_inner);
             let left = self.sessions.load(Ordering::SeqCst);
-            if left == 0 && retired.is_empty() {
+            lacking = (left == 0 && !all_taken).then(|| lacking.unwrap_or_else(Instant::now));
+            let is_hopeless = lacking.is_some_and(|since| since.elapsed() >= LACK);
+            if is_hopeless {
+                tracing::warn!("no descriptor is left to look whether another VM has connected");
+            }
+            if left == 0 && (retired.is_empty() || is_hopeless) {
                 return self.verdict();
             }
             let is_late = deadline.is_some_and(|deadline| Instant::now() >= deadline);
             if is_late || signals.end.take() {
                 drop(guard);
                 self.foreigners.forsake_all();
-                let waiting = retired.iter().flat_map(|retired| std::iter::from_fn(|| retired.next()));
+                let waiting =
+                    retired.iter().flat_map(|retired| std::iter::from_fn(|| retired.next().ok().flatten()));
                 let until = Instant::now() + QUEUE;
                 let waiting = waiting.map(|(stream, _)| self.turn_away(stream, until)).count();
                 if let Some(trace) = &self.options.trace {

@@ -66,7 +66,14 @@ const LONGEST_PATH: usize = 107;
 /// A listening socket, non-blocking, and its file, which is removed when this is dropped.
 #[derive(Debug)]
 pub struct Socket {
+    /// First: dropped before the listener, or another server would find a dead one's file and race for it.
+    file: SocketFile,
     listener: UnixListener,
+}
+
+/// A socket's file, removed when this is dropped.
+#[derive(Debug)]
+struct SocketFile {
     /// Absolute.
     path: PathBuf,
     /// Device and inode of the file as it was made, if it was made here.
@@ -95,7 +102,7 @@ impl Socket {
         let absolute = std::path::absolute(path).map_err(fail)?;
         if let Some(listener) = activation::take(&absolute) {
             listener.set_nonblocking(true).map_err(fail)?;
-            return Ok(Self { listener, path: absolute, identity: None });
+            return Ok(Self { listener, file: SocketFile { path: absolute, identity: None } });
         }
         let address = SocketAddrUnix::new(path).map_err(|errno| fail(errno.into()))?;
         let _alone = alone(path);
@@ -108,8 +115,9 @@ impl Socket {
         };
         let listener = UnixListener::from(bound.map_err(|errno| fail(errno.into()))?);
         let made = fs::symlink_metadata(&absolute).map_err(fail)?;
-        let socket = Self { listener, path: absolute, identity: Some((made.dev(), made.ino())) };
-        access.apply(&socket.path).map_err(fail)?;
+        let file = SocketFile { path: absolute, identity: Some((made.dev(), made.ino())) };
+        let socket = Self { listener, file };
+        access.apply(socket.path()).map_err(fail)?;
         listen(&socket.listener, BACKLOG).map_err(|errno| fail(errno.into()))?;
         Ok(socket)
     }
@@ -117,12 +125,12 @@ impl Socket {
     /// Where its file is.
     #[must_use]
     pub fn path(&self) -> &Path {
-        &self.path
+        &self.file.path
     }
 
     /// Whether a service manager listens on it as well.
     pub(crate) fn is_passed(&self) -> bool {
-        self.identity.is_none()
+        self.file.identity.is_none()
     }
 
     /// The listening end.
@@ -130,9 +138,14 @@ impl Socket {
     pub fn listener(&self) -> &UnixListener {
         &self.listener
     }
+
+    /// Removes the file and gives the listening end, without a descriptor more: a process at its limit has none.
+    pub(crate) fn into_listener(self) -> UnixListener {
+        self.listener
+    }
 }
 
-impl Drop for Socket {
+impl Drop for SocketFile {
     fn drop(&mut self) {
         let is_ours =
             fs::symlink_metadata(&self.path).is_ok_and(|now| Some((now.dev(), now.ino())) == self.identity);

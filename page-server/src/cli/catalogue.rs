@@ -5,9 +5,6 @@
 mod catalogue_test;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
-use std::io;
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -16,6 +13,8 @@ use page_server::access::Access;
 use page_server::endpoint::Endpoint;
 use page_server::image::{self, Identity, Served};
 use page_server::socket::Socket;
+
+use super::list::{self, Entry};
 
 /// A socket, and the image that is served there; without one, all those that are not bound to a socket are.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,8 +43,16 @@ pub(super) enum Contradiction {
     },
 }
 
-/// The images for each socket.
-type Plan = BTreeMap<PathBuf, Vec<PathBuf>>;
+/// What is to be served at a socket.
+struct Planned {
+    /// As it was given: the absolute path may be longer than a socket's can be.
+    socket: PathBuf,
+    /// Each once: a VM that does not name its image finds two of one size ambiguous.
+    images: Vec<PathBuf>,
+}
+
+/// What is to be served, by the sockets' absolute paths.
+type Plan = BTreeMap<PathBuf, Planned>;
 
 /// What is served, and how it is opened.
 pub(super) struct Catalogue {
@@ -74,7 +81,7 @@ impl Catalogue {
     pub(super) fn endpoints(&mut self) -> Result<Vec<Endpoint>> {
         let plan = self.plan()?;
         self.open(&plan)?;
-        plan.into_iter().map(|(socket, images)| self.listen(&socket, &images)).collect()
+        plan.values().map(|planned| self.listen(planned)).collect()
     }
 
     /// Has `endpoints` be what the file says by now; gives those that are not wanted any more. If anything of it cannot be
@@ -83,18 +90,15 @@ impl Catalogue {
         let plan = self.plan()?;
         self.open(&plan)?;
         // A socket's own path is absolute.
-        let absolute = |(socket, images): (PathBuf, Vec<PathBuf>)| Ok((std::path::absolute(socket)?, images));
-        let plan = plan.into_iter().map(absolute).collect::<io::Result<Plan>>()?;
         let there: BTreeSet<PathBuf> = endpoints.iter().map(|at| at.path().to_owned()).collect();
         let new = plan.iter().filter(|(socket, _)| !there.contains(*socket));
-        let new =
-            new.map(|(socket, images)| self.listen(socket, images)).collect::<Result<Vec<Endpoint>>>()?;
+        let new = new.map(|(_, planned)| self.listen(planned)).collect::<Result<Vec<Endpoint>>>()?;
         // Nothing fails from here on.
         let (kept, removed): (Vec<_>, Vec<_>) =
             endpoints.drain(..).partition(|endpoint| plan.contains_key(endpoint.path()));
         endpoints.extend(kept);
         for endpoint in &mut *endpoints {
-            let images = plan.get(endpoint.path()).map(|images| self.opened(images));
+            let images = plan.get(endpoint.path()).map(|planned| self.opened(&planned.images));
             endpoint.serve(images.unwrap_or_default());
         }
         endpoints.extend(new);
@@ -105,23 +109,25 @@ impl Catalogue {
     fn plan(&self) -> Result<Plan> {
         let (mut places, mut images) = (self.places.clone(), self.images.clone());
         if let Some(file) = &self.file {
-            let text =
-                fs::read(file).with_context(|| format!("cannot read the list `{}`", file.display()))?;
-            for line in text.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii) {
-                match entry(line) {
-                    Some(Entry::Image(image)) => images.push(image),
-                    Some(Entry::Place(place)) => places.push(place),
-                    None => {}
+            for entry in list::read(file)? {
+                match entry {
+                    Entry::Image(image) => images.push(image),
+                    Entry::Place(place) => places.push(place),
                 }
             }
         }
         let mut plan = Plan::new();
         for Place { socket, image } in &places {
-            let there = plan.entry(socket.clone()).or_default();
-            there.extend(image.clone());
+            let there = plan
+                .entry(absolute(socket)?)
+                .or_insert_with(|| Planned { socket: socket.clone(), images: Vec::new() });
+            there.images.extend(image.clone());
             if image.is_none() {
-                there.extend(images.iter().cloned());
+                there.images.extend(images.iter().cloned());
             }
+        }
+        for planned in plan.values_mut() {
+            planned.images = distinct(std::mem::take(&mut planned.images))?;
         }
         let first = images.into_iter().next();
         match (places.is_empty(), first) {
@@ -132,7 +138,9 @@ impl Catalogue {
             _ => {}
         }
         // A list may be empty today.
-        if let Some((socket, _)) = plan.iter().find(|(_, images)| images.is_empty() && self.file.is_none()) {
+        if let Some(Planned { socket, .. }) =
+            plan.values().find(|planned| planned.images.is_empty() && self.file.is_none())
+        {
             return Err(Contradiction::SocketWithoutImage { socket: socket.clone() }.into());
         }
         Ok(plan)
@@ -141,7 +149,7 @@ impl Catalogue {
     /// Opens what is not open, or is something else by now under the same name; forgets what is not wanted any more.
     fn open(&mut self, plan: &Plan) -> Result<()> {
         let mut open = BTreeMap::new();
-        for path in plan.values().flatten() {
+        for path in plan.values().flat_map(|planned| &planned.images) {
             if open.contains_key(path) {
                 continue;
             }
@@ -162,28 +170,23 @@ impl Catalogue {
         images.iter().filter_map(|path| self.open.get(path)).map(|(_, served)| Arc::clone(served)).collect()
     }
 
-    fn listen(&self, socket: &Path, images: &[PathBuf]) -> Result<Endpoint> {
-        Ok(Endpoint::new(Socket::bind_for(socket, self.access)?, self.opened(images)))
+    fn listen(&self, planned: &Planned) -> Result<Endpoint> {
+        Ok(Endpoint::new(Socket::bind_for(&planned.socket, self.access)?, self.opened(&planned.images)))
     }
 }
 
-/// A line of a list.
-#[derive(Debug, PartialEq, Eq)]
-enum Entry {
-    Image(PathBuf),
-    Place(Place),
+fn absolute(path: &Path) -> Result<PathBuf> {
+    std::path::absolute(path).with_context(|| format!("`{}` is no path", path.display()))
 }
 
-/// What a line says; nothing if it is empty, or a remark.
-fn entry(line: &[u8]) -> Option<Entry> {
-    if line.is_empty() || line.starts_with(b"#") {
-        return None;
-    }
-    let path = |bytes: &[u8]| PathBuf::from(std::ffi::OsStr::from_bytes(bytes));
-    match line.iter().position(|byte| *byte == b'=') {
-        Some(at) => {
-            Some(Entry::Place(Place { socket: path(&line[..at]), image: Some(path(&line[at + 1..])) }))
+/// Each of `images` once, however often and from wherever it is named, in the order of the first.
+fn distinct(images: Vec<PathBuf>) -> Result<Vec<PathBuf>> {
+    let mut seen = BTreeSet::new();
+    let mut distinct = Vec::new();
+    for image in images {
+        if seen.insert(absolute(&image)?) {
+            distinct.push(image);
         }
-        None => Some(Entry::Image(path(line))),
     }
+    Ok(distinct)
 }

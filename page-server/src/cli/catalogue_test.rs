@@ -1,4 +1,5 @@
-use std::fs::File;
+use std::fs::{self, File};
+use std::os::unix::ffi::OsStrExt;
 
 use tempfile::TempDir;
 
@@ -29,16 +30,6 @@ fn told(endpoints: &[Endpoint]) -> Vec<(String, Vec<u64>)> {
 
 fn is(told: &[(String, Vec<u64>)], wanted: &[(&str, &[u64])]) -> bool {
     told.iter().map(|(name, lengths)| (name.as_str(), lengths.as_slice())).eq(wanted.iter().copied())
-}
-
-#[test]
-fn a_line_is_an_image_or_a_socket_with_one_or_nothing() {
-    let of = |socket: &str, image: &str| {
-        Some(Entry::Place(Place { socket: socket.into(), image: Some(image.into()) }))
-    };
-    assert_eq!(entry(b"/images/a"), Some(Entry::Image("/images/a".into())));
-    assert_eq!(entry(b"/run/a.sock=/images/a+diff"), of("/run/a.sock", "/images/a+diff"));
-    assert_eq!((entry(b""), entry(b"# /images/a")), (None, None));
 }
 
 #[test]
@@ -108,4 +99,48 @@ fn a_list_that_is_read_again_adds_removes_and_replaces() {
     fs::write(&list, "").unwrap();
     catalogue.reload(&mut endpoints).unwrap();
     assert!(is(&told(&endpoints), &[("all", &[])]));
+}
+
+/// The same image twice is one, or a VM that does not name it would be refused; at a start and when a list is read again.
+#[test]
+fn what_is_said_twice_is_served_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let [a, b] = [("a", 1), ("b", 2)].map(|(name, pages)| image(&dir, name, pages));
+    let list = dir.path().join("list");
+    fs::write(&list, format!("{0}\n{0}", b.display())).unwrap();
+    let places = vec![place(&dir, "own", Some(&a)), place(&dir, "own", Some(&a)), place(&dir, "all", None)];
+    let images = vec![a.clone(), a.clone()];
+    let mut catalogue =
+        Catalogue::new(places, images, Some(list.clone()), image::Options::default(), Access::default());
+    let mut endpoints = catalogue.endpoints().unwrap();
+    let wanted: [(&str, &[u64]); 2] = [("all", &[1, 2]), ("own", &[1])];
+    assert!(is(&told(&endpoints), &wanted), "{:?}", told(&endpoints));
+    fs::write(
+        &list,
+        format!("{0}\n{0}\n{1}={2}", b.display(), dir.path().join("own").display(), a.display()),
+    )
+    .unwrap();
+    assert!(catalogue.reload(&mut endpoints).unwrap().is_empty());
+    assert!(is(&told(&endpoints), &wanted), "{:?}", told(&endpoints));
+}
+
+#[test]
+fn a_path_is_the_same_from_wherever_it_is_named() {
+    let here = tempfile::tempdir_in(std::env::current_dir().unwrap()).unwrap();
+    let a = image(&here, "a", 1);
+    let short = |path: &Path| path.strip_prefix(std::env::current_dir().unwrap()).unwrap().to_owned();
+    let own = here.path().join("own");
+    let places = vec![
+        Place { socket: short(&own), image: Some(a.clone()) },
+        Place { socket: own.clone(), image: Some(short(&a)) },
+    ];
+    let list = here.path().join("list");
+    fs::write(&list, "").unwrap();
+    let mut catalogue =
+        Catalogue::new(places, vec![], Some(list.clone()), image::Options::default(), Access::default());
+    let mut endpoints = catalogue.endpoints().unwrap();
+    assert!(is(&told(&endpoints), &[("own", &[1])]));
+    fs::write(&list, format!("{}={}", own.display(), a.display())).unwrap();
+    assert!(catalogue.reload(&mut endpoints).unwrap().is_empty());
+    assert!(is(&told(&endpoints), &[("own", &[1])]));
 }

@@ -3,6 +3,7 @@
 mod args;
 mod catalogue;
 mod exit;
+mod list;
 mod serve;
 mod top;
 mod value;

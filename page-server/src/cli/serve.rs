@@ -36,10 +36,8 @@ pub(super) fn run(args: ServeArgs) -> Result<()> {
     activation::receive();
     narrate(&args.log_level)?;
     descriptors::raise();
-    let mut signals = Signals::watch()?;
-    if args.images_from.is_some() {
-        signals = signals.with_reload()?;
-    }
+    let mut signals =
+        if args.images_from.is_some() { Signals::watch_with_reload() } else { Signals::watch() }?;
     let options = image::Options::new(args.cache, Policy::default());
     let access = access(args.socket_mode, args.socket_group.as_deref())?;
     let mut catalogue = Catalogue::new(args.sockets, args.images, args.images_from, options, access);
