@@ -1,5 +1,7 @@
 //! What can be typed, and how it becomes config.
 
+#![allow(rustdoc::broken_intra_doc_links, reason = "brackets in help texts are no links")]
+
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -120,7 +122,8 @@ impl VmArgs {
 pub(super) struct BootArgs {
     #[command(flatten)]
     vm: VmArgs,
-    /// The guest's console: stdio, null or file:PATH[,size=BYTES][,rate=BYTES] (created or emptied; what is over a limit is dropped). On a terminal, Ctrl-A x ends the VM
+    /// The guest's console: stdio, null or file:PATH[,size=BYTES][,rate=BYTES] (created or emptied; what is over a
+    /// limit is dropped). On a terminal, Ctrl-A x ends the VM
     /// [default: stdio]
     #[arg(long, value_name = "WHERE", value_parser = value::serial())]
     serial: Option<SerialConfig>,
@@ -157,7 +160,8 @@ pub(super) struct BakeArgs {
     /// most: a whole number with ms, s or m, 1ms to 1m [default: the image is of the moment at which it is ready]
     #[arg(long, value_name = "TIME", requires = "balloon", value_parser = value::text::<ReclaimLimit>)]
     reclaim: Option<ReclaimLimit>,
-    /// The guest's console: stdio, null or file:PATH[,size=BYTES][,rate=BYTES] (created or emptied; what is over a limit is dropped) [default: null]
+    /// The guest's console: stdio, null or file:PATH[,size=BYTES][,rate=BYTES] (created or emptied; what is over a
+    /// limit is dropped) [default: null]
     #[arg(long, value_name = "WHERE", value_parser = value::serial())]
     serial: Option<SerialConfig>,
     /// Unix socket to serve the control API on meanwhile [default: no API]
@@ -231,7 +235,8 @@ pub(super) struct RestoreArgs {
     /// Write every fault that this process delivers a page for to a file [default: none]
     #[arg(long, value_name = "FILE")]
     trace: Option<PathBuf>,
-    /// The guest's console: stdio, null or file:PATH[,size=BYTES][,rate=BYTES] (created or emptied; what is over a limit is dropped). On a terminal, Ctrl-A x ends the VM
+    /// The guest's console: stdio, null or file:PATH[,size=BYTES][,rate=BYTES] (created or emptied; what is over a
+    /// limit is dropped). On a terminal, Ctrl-A x ends the VM
     /// [default: stdio]
     #[arg(long, value_name = "WHERE", value_parser = value::serial())]
     serial: Option<SerialConfig>,

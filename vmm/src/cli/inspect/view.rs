@@ -177,7 +177,7 @@ impl HostView {
     }
 }
 
-/// CPUID.1:ECX.XSAVE[26].
+/// CPUID.1:ECX.XSAVE, bit 26.
 fn is_xsave(word: &CpuidWordState) -> bool {
     let CpuidWordState { function, index: _, register, bits } = word;
     (*function, *register) == (1, 2) && bits >> 26 & 1 == 1
