@@ -135,15 +135,21 @@ impl Here {
         }
         let mut child = self.start(&line);
         let mut output = Stream::read(child.stdout.take().expect("it is a pipe"));
+        let mut waits_for = |word: &str, child: &mut Child| {
+            if output.wait_for(word, SOON).is_none() {
+                let _ = child.kill();
+                panic!("`{command}` prints {}", output.text());
+            }
+        };
         match fate {
             Elsewhere(_) => {}
             Ends => ends(child, &output, command),
             Serves(word) => {
-                assert!(output.wait_for(word, SOON).is_some(), "`{command}` prints {}", output.text());
+                waits_for(word, &mut child);
                 self.serving.push((line, child, output));
             }
             IsEnded(word) | IsKilled(word) => {
-                assert!(output.wait_for(word, SOON).is_some(), "`{command}` prints {}", output.text());
+                waits_for(word, &mut child);
                 if let IsEnded(_) = fate {
                     terminate(&child);
                     ends(child, &output, command);
@@ -166,10 +172,20 @@ impl Here {
     }
 
     /// What still serves is told to end, and does so in an orderly way.
-    fn end(self) {
-        for (command, child, output) in self.serving {
+    fn end(mut self) {
+        for (command, child, output) in std::mem::take(&mut self.serving) {
             terminate(&child);
             ends(child, &output, &command);
+        }
+    }
+}
+
+/// A test that fails leaves no process behind.
+impl Drop for Here {
+    fn drop(&mut self) {
+        for (_, child, _) in &mut self.serving {
+            let _ = child.kill();
+            let _ = child.wait();
         }
     }
 }
@@ -185,6 +201,7 @@ fn ends(mut child: Child, output: &Stream, command: &str) {
     let status = patience::until(SOON, || child.try_wait().expect("a child can be waited for"));
     let Some(status) = status else {
         let _ = child.kill();
+        let _ = child.wait();
         panic!("`{command}` does not end: {}", output.text());
     };
     assert!(status.success(), "`{command}` ends with {status}: {}", output.text());
